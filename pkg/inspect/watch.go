@@ -1,0 +1,85 @@
+package inspect
+
+import (
+	"sync"
+	"time"
+)
+
+// A watch listens whether a connection ends while nobody reads from it. It starts
+// its goroutine only after a while, so that short silences cost none.
+type watch struct {
+	in   *reader
+	gone func(error) // called at most once per arm
+
+	mu    sync.Mutex // guards what follows
+	state watchState
+	timer *time.Timer
+	done  chan struct{} // of the goroutine, while state is watchRunning
+}
+
+type watchState uint8
+
+const (
+	watchOff watchState = iota
+	watchArmed
+	watchRunning
+)
+
+// arm starts the watch. Nobody may use the reader until disarm returns.
+func (w *watch) arm() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.state != watchOff {
+		return
+	}
+	w.state = watchArmed
+	if w.timer == nil {
+		w.timer = time.AfterFunc(watchAfter, w.run)
+	} else {
+		w.timer.Reset(watchAfter)
+	}
+}
+
+// disarm ends the watch and waits for it. What it read meanwhile is in the reader.
+func (w *watch) disarm() {
+	w.mu.Lock()
+	state, done := w.state, w.done
+	w.state = watchOff
+	w.mu.Unlock()
+	if state != watchOff {
+		w.timer.Stop()
+	}
+	if state == watchRunning {
+		w.in.conn.SetReadDeadline(time.Unix(1, 0))
+		<-done
+	}
+}
+
+func (w *watch) run() {
+	w.mu.Lock()
+	if w.state != watchArmed {
+		w.mu.Unlock()
+		return
+	}
+	w.state, w.done = watchRunning, make(chan struct{})
+	defer close(w.done)
+	w.in.conn.SetReadDeadline(time.Time{})
+	w.mu.Unlock()
+	for {
+		// A pipelined request is kept, as far as the buffer holds; past that the
+		// downstream has to wait and we no longer hear it end.
+		err := w.in.read()
+		if err == errTooBig {
+			return
+		}
+		if err != nil {
+			w.mu.Lock()
+			listening := w.state == watchRunning
+			w.mu.Unlock()
+			if listening {
+				w.gone(err)
+			}
+			return
+		}
+	}
+}
