@@ -29,7 +29,8 @@ const (
 	AgentPolicySpec_DirectionUnspecified AgentPolicySpec_Direction = 0
 	// Requests that reach the selected workload: it is the server.
 	AgentPolicySpec_Inbound AgentPolicySpec_Direction = 1
-	// Requests that the selected workload sends: it is the agent.
+	// Requests that the selected workload sends: it is the agent. The receiver's
+	// policy is the one that holds against an agent that escapes its sidecar.
 	AgentPolicySpec_Outbound AgentPolicySpec_Direction = 2
 )
 
@@ -75,17 +76,20 @@ func (AgentPolicySpec_Direction) EnumDescriptor() ([]byte, []int) {
 }
 
 // Base protocol methods are those every MCP session needs: initialize, ping,
-// server/discover, the list methods, notifications, logging/setLevel, the GET
-// stream and the DELETE of a session. What a list shows is filtered all the same.
+// server/discover, the list methods (tools, resources, resource templates,
+// prompts, tasks), the notifications of the specification, logging/setLevel,
+// subscriptions/listen as far as it names no resource or task, the GET stream
+// and the DELETE of a session. What a list shows is filtered all the same.
 type AgentPolicySpec_BaseProtocolMethods int32
 
 const (
 	// Not set: MATCH_BASE_PROTOCOL_METHODS.
 	AgentPolicySpec_BASE_PROTOCOL_METHODS_UNSPECIFIED AgentPolicySpec_BaseProtocolMethods = 0
-	// A caller that some Allow rule's source admits may use the base protocol
-	// methods; a caller that no rule admits may not even open a session.
+	// A caller that the source of some enforced Allow rule of this policy admits
+	// may use the base protocol methods; a caller that none admits may not even
+	// open a session. Deny and Require rules that select them still hold.
 	AgentPolicySpec_MATCH_BASE_PROTOCOL_METHODS AgentPolicySpec_BaseProtocolMethods = 1
-	// Base protocol methods need an Allow rule that names them.
+	// Base protocol methods need an Allow rule that selects them.
 	AgentPolicySpec_SKIP_BASE_PROTOCOL_METHODS AgentPolicySpec_BaseProtocolMethods = 2
 )
 
@@ -136,9 +140,10 @@ type Port_Protocol int32
 const (
 	// Not set: rejected.
 	Port_ProtocolUnspecified Port_Protocol = 0
-	// Model Context Protocol over streamable HTTP or HTTP+SSE.
+	// Model Context Protocol over streamable HTTP or HTTP+SSE. Whatever cannot
+	// be read as that is denied.
 	Port_MCP Port_Protocol = 1
-	// Any bytes: no inspection, rules do not apply to this port.
+	// Any bytes: no inspection, the rules do not apply to this port.
 	Port_Opaque Port_Protocol = 2
 )
 
@@ -194,7 +199,8 @@ const (
 	// Matching requests are denied, whatever else allows them.
 	Rule_Deny Rule_Action = 2
 	// Requests that the methods, tools, resources and prompts of this rule
-	// select are denied unless source, arguments and when hold.
+	// select (its scope) are denied unless its source, arguments and when
+	// (its conditions) all hold. A Require rule allows nothing by itself.
 	Rule_Require Rule_Action = 3
 )
 
@@ -249,7 +255,8 @@ const (
 	Rule_ModeUnspecified Rule_Mode = 0
 	// The rule decides.
 	Rule_Enforce Rule_Mode = 1
-	// The rule is evaluated and recorded, and decides nothing.
+	// The rule is evaluated and recorded where it would have acted, and decides
+	// nothing.
 	Rule_AuditOnly Rule_Mode = 2
 )
 
@@ -298,18 +305,26 @@ func (Rule_Mode) EnumDescriptor() ([]byte, []int) {
 // prompts of a workload. The same message is carried by xDS, by a YAML file, by
 // ECDS and, in Kubernetes, as the spec of a custom resource.
 //
-// All policies that select a connection apply together:
+// All policies that select a workload, a direction and a port apply together to
+// each request on that port:
 //
 //  1. a matching Deny rule denies;
 //  2. otherwise a Require rule whose scope matches and whose conditions do not hold denies;
 //  3. otherwise a matching Allow rule allows;
-//  4. otherwise the request is denied.
+//  4. otherwise a base protocol method is allowed to a caller that an Allow rule's
+//     source admits, unless the policy says SKIP_BASE_PROTOCOL_METHODS;
+//  5. otherwise the request is denied.
 //
 // Rules are tried in the order written, policies in the order of namespace and
 // name; the first rule that decides is the one the audit record names.
+//
+// A policy that is invalid never replaces a valid version of itself. If it has
+// none, all connections of the workloads it selects are denied, in its
+// direction and on every port, until it is corrected or removed.
 type AgentPolicy struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Name of the policy, unique in its namespace. A DNS-1123 subdomain.
+	// Name of the policy, unique in its namespace. A DNS-1123 subdomain: lower-case
+	// letters, digits, '-' and '.', at most 253 characters.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// Namespace the policy lives in. In the root namespace (istio-system unless
 	// configured) a policy applies to every namespace; elsewhere to its own.
@@ -385,18 +400,23 @@ func (x *AgentPolicy) GetSpec() *AgentPolicySpec {
 type AgentPolicySpec struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Workloads and services the policy applies to. Not set: every workload of
-	// the policy's namespace.
+	// the policy's namespace or, in the root namespace, of the mesh.
 	Target *Target `protobuf:"bytes,1,opt,name=target,proto3" json:"target,omitempty"`
 	// Direction of the governed traffic.
 	Direction AgentPolicySpec_Direction `protobuf:"varint,2,opt,name=direction,proto3,enum=outrigger.policy.v1alpha1.AgentPolicySpec_Direction" json:"direction,omitempty"`
 	// Protocol spoken on each governed port. Inbound, the port is the one the
-	// workload listens on; outbound, the one the agent dials. A port that is not
-	// listed is left to the L4 authorization policies of the mesh.
+	// workload listens on; outbound, the one the agent dials. A port that no policy
+	// lists is not inspected: it is left to the L4 authorization policies of the
+	// mesh. If policies disagree, MCP wins over Opaque.
 	Ports []*Port `protobuf:"bytes,3,rep,name=ports,proto3" json:"ports,omitempty"`
 	// Whether base protocol methods follow the grants.
 	McpBaseProtocolMethodsOption AgentPolicySpec_BaseProtocolMethods `protobuf:"varint,4,opt,name=mcp_base_protocol_methods_option,json=mcpBaseProtocolMethodsOption,proto3,enum=outrigger.policy.v1alpha1.AgentPolicySpec_BaseProtocolMethods" json:"mcp_base_protocol_methods_option,omitempty"`
-	// Rules in order. None: everything on the listed ports is denied.
-	Rules         []*Rule `protobuf:"bytes,5,rep,name=rules,proto3" json:"rules,omitempty"`
+	// Rules in order. None: this policy allows nothing on its MCP ports.
+	Rules []*Rule `protobuf:"bytes,5,rep,name=rules,proto3" json:"rules,omitempty"`
+	// The rules also apply to every port that another policy declares as MCP. For
+	// guards over a namespace or the mesh, which cannot know each port. It declares
+	// no port by itself. Either this or ports must be set.
+	AllMcpPorts   bool `protobuf:"varint,6,opt,name=all_mcp_ports,json=allMcpPorts,proto3" json:"all_mcp_ports,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -466,14 +486,22 @@ func (x *AgentPolicySpec) GetRules() []*Rule {
 	return nil
 }
 
+func (x *AgentPolicySpec) GetAllMcpPorts() bool {
+	if x != nil {
+		return x.AllMcpPorts
+	}
+	return false
+}
+
 // Target selects what a policy applies to. Set fields are combined with AND.
 type Target struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Labels of the workload, as a Kubernetes label selector's matchLabels.
 	Selector *LabelSelector `protobuf:"bytes,1,opt,name=selector,proto3" json:"selector,omitempty"`
-	// Hostnames of services, e.g. "github.tools.svc.cluster.local" or "github"
-	// for one in the policy's namespace. Inbound: the workload is an endpoint of
-	// one of them. Outbound: the agent dials one of them.
+	// Hostnames of services, e.g. "github.tools.svc.cluster.local", or a name
+	// without dots, "github", for the Kubernetes service of the policy's namespace.
+	// Inbound: the workload is an endpoint of one of them. Outbound: the agent
+	// dials one of them, by its name or address or by the address of an endpoint.
 	Services      []string `protobuf:"bytes,2,rep,name=services,proto3" json:"services,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -577,7 +605,8 @@ type Port struct {
 	// Protocol on it.
 	Protocol Port_Protocol `protobuf:"varint,2,opt,name=protocol,proto3,enum=outrigger.policy.v1alpha1.Port_Protocol" json:"protocol,omitempty"`
 	// Request paths of the MCP endpoint, exact, e.g. "/mcp". None: every path.
-	// A request to another path on an MCP port is denied.
+	// A request to another path on an MCP port is denied. If several policies
+	// declare the port, the paths of all are accepted.
 	Paths         []string `protobuf:"bytes,3,rep,name=paths,proto3" json:"paths,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -634,11 +663,13 @@ func (x *Port) GetPaths() []string {
 	return nil
 }
 
-// Rule names who may do what, when.
+// Rule names who may do what, when. A rule matches if its source, its mcp and
+// its when all do; what is not set matches every request.
 type Rule struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Name of the rule, unique in the policy; it is what the record names.
-	// Lower-case letters, digits, '-' and '.', at most 63 characters.
+	// Lower-case letters, digits, '-' and '.', beginning and ending with a letter
+	// or digit, at most 63 characters.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// What the rule does.
 	Action Rule_Action `protobuf:"varint,2,opt,name=action,proto3,enum=outrigger.policy.v1alpha1.Rule_Action" json:"action,omitempty"`
@@ -646,13 +677,44 @@ type Rule struct {
 	Mode Rule_Mode `protobuf:"varint,3,opt,name=mode,proto3,enum=outrigger.policy.v1alpha1.Rule_Mode" json:"mode,omitempty"`
 	// Who. Not set: any caller, authenticated or not.
 	Source *Source `protobuf:"bytes,4,opt,name=source,proto3" json:"source,omitempty"`
-	// What. Not set: every request.
+	// What. Not set: every request whose method the specification of MCP defines
+	// (a Deny or Require rule: every request). A method that it does not define is
+	// allowed only by an Allow rule whose methods name it, exactly or by a glob.
 	Mcp *MCPAttributes `protobuf:"bytes,5,opt,name=mcp,proto3" json:"mcp,omitempty"`
-	// When: CEL expressions that must all be true. Variables: source.identity.{trustDomain,
-	// namespace,serviceAccount}, source.spiffeId, source.address; destination.{service,
-	// workload,namespace,port}; mcp.{methodName,protocolVersion,sessionId,tool.name,
-	// tool.arguments,resource.uri,prompt.name,prompt.arguments}; jwt.*; request.{method,
-	// path,host,headers,time}. An expression that cannot be evaluated denies.
+	// When: CEL expressions of type bool that must all be true.
+	//
+	// At most 16, each at most 4096 bytes long. Their variables:
+	//
+	//	source.spiffeId                     string, "" if nobody was authenticated
+	//	source.identity.trustDomain         string
+	//	source.identity.namespace           string, "" if the path is not /ns/x/sa/y
+	//	source.identity.serviceAccount      string, the same
+	//	source.address                      string, the IP address
+	//	destination.service                 string, the hostname dialled, "" if none
+	//	destination.workload                string, the name of the pod, "" if not known
+	//	destination.namespace               string, its namespace or the service's
+	//	destination.port                    int
+	//	mcp.methodName                      string, e.g. "tools/call"
+	//	mcp.protocolVersion                 string, e.g. "2025-11-25"
+	//	mcp.sessionId                       string, "" if there is none
+	//	mcp.tool.name                       string, "" if the request names no tool
+	//	mcp.tool.arguments                  map(string, dyn), empty if no tool is called
+	//	mcp.resource.uri                    string, a URI or URI template, or ""
+	//	mcp.prompt.name                     string, "" if the request names no prompt
+	//	mcp.prompt.arguments                map(string, dyn), empty if no prompt is got
+	//	mcp.task.id                         string, "" if the request names no task
+	//	jwt                                 map(string, dyn), the validated claims, empty without
+	//	request.method, .path, .host        string, of the HTTP request
+	//	request.headers                     map(string, string), names in lower case, equal
+	//	                                    ones joined by ","; what a client says, not what is true
+	//	request.time                        timestamp
+	//
+	// Numbers in arguments and claims are doubles, as in JSON; comparing them with
+	// an int is by value. The functions and macros are those of standard CEL. An
+	// expression that cannot be evaluated (an argument that is absent, a type that
+	// does not fit, a cost over the limit) denies: its Allow rule does not allow,
+	// its Deny or Require rule denies. Use has(mcp.tool.arguments.x) where x may be
+	// absent. As with &&, another expression that is false makes the error moot.
 	When          []string `protobuf:"bytes,6,rep,name=when,proto3" json:"when,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -731,9 +793,12 @@ func (x *Rule) GetWhen() []string {
 }
 
 // Source selects callers. A caller matches if it matches any entry of any list.
+// At least one entry is needed.
 type Source struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// SPIFFE IDs, exact, or ending in "/*" for everything below that path.
+	// SPIFFE IDs, exact, or ending in "/*" for everything below that path:
+	// "spiffe://cluster.local/ns/agents/*" or, for a trust domain as a whole,
+	// "spiffe://cluster.local/*". No other '*' is accepted.
 	Spiffe []string `protobuf:"bytes,1,rep,name=spiffe,proto3" json:"spiffe,omitempty"`
 	// Kubernetes service accounts in the trust domain of the selected workload.
 	ServiceAccounts []*ServiceAccount `protobuf:"bytes,2,rep,name=service_accounts,json=serviceAccounts,proto3" json:"service_accounts,omitempty"`
@@ -849,25 +914,44 @@ func (x *ServiceAccount) GetName() string {
 	return ""
 }
 
-// MCPAttributes selects MCP requests. Set fields are combined as follows: the
-// method must match methods, if set; the object a request names (tool, resource
-// or prompt) must match the list of its kind. A list of a kind that is not set
-// selects no object of that kind when another kind's is set, and every object
-// when none is set.
+// MCPAttributes selects MCP requests. What is set must all match: the method
+// one of methods; the object that the request names (tool, resource or prompt)
+// an entry in the list of its kind. If any of tools, resources and prompts is
+// set, a request that names no object, or one of a kind whose list is not set,
+// does not match.
+//
+// In a glob, '*' stands for any run of bytes, also none and also across '/'.
+// Every other byte stands for itself, '?' included, except that "\*" is a star
+// and "\\" a backslash. Nothing is trimmed, decoded or case-folded.
 type MCPAttributes struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Methods: exact ("tools/call"), a glob ("tools/*"), or a group: "@base",
-	// "@tools", "@resources", "@prompts", "@tasks", "@server" (what a server asks
-	// of a client: sampling, elicitation, roots).
+	// Methods: exact ("tools/call"), a glob ("tools/*"), or a group.
+	//
+	// The groups are:
+	//
+	//	@base       the base protocol methods
+	//	@tools      tools/list, tools/call
+	//	@resources  whatever lists resources or templates or names one
+	//	@prompts    whatever lists prompts or names one
+	//	@tasks      whatever lists tasks or names one
+	//	@server     what a server asks of a client: sampling/createMessage,
+	//	            elicitation/create, roots/list
+	//
+	// GET and DELETE are the HTTP requests of a session that carry no message.
+	// completion/complete matches wherever prompts/get (or resources/read) does,
+	// if it completes an argument of a prompt (or of a resource template), and
+	// subscriptions/listen, for each resource it names, as resources/subscribe.
 	Methods []string `protobuf:"bytes,1,rep,name=methods,proto3" json:"methods,omitempty"`
 	// Tool names, exact or glob ("get_*").
 	Tools []string `protobuf:"bytes,2,rep,name=tools,proto3" json:"tools,omitempty"`
-	// Resource URIs, exact or glob ("file:///docs/*"). Also match templates and
-	// completions that refer to them.
+	// Resource URIs, exact or glob ("file:///docs/*"). An Allow rule matches a URI
+	// template by its text; a Deny or Require rule matches it also if the template
+	// could stand for a URI that matches.
 	Resources []string `protobuf:"bytes,3,rep,name=resources,proto3" json:"resources,omitempty"`
 	// Prompt names, exact or glob.
 	Prompts []string `protobuf:"bytes,4,rep,name=prompts,proto3" json:"prompts,omitempty"`
-	// Conditions on the arguments of a call; all must hold.
+	// Conditions on the arguments of a tool call or prompt; all must hold. A list
+	// shows what could be called with some arguments.
 	Arguments     []*Argument `protobuf:"bytes,5,rep,name=arguments,proto3" json:"arguments,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -939,10 +1023,13 @@ func (x *MCPAttributes) GetArguments() []*Argument {
 }
 
 // Argument is a condition on one argument of a tool call or prompt. An argument
-// that is absent fulfils only present: false.
+// that is absent fulfils only present: false. One that is null fulfils no
+// condition, except that in a Deny rule it fulfils both values of present.
 type Argument struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Path to the value: member names joined by '.', e.g. "repository.owner".
+	// Path to the value: member names joined by '.', e.g. "repository.owner". In a
+	// name, "\." is a dot and "\\" a backslash. It leads through objects only, not
+	// into arrays.
 	Path string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
 	// One of these must be set.
 	//
@@ -1042,7 +1129,10 @@ type isArgument_Condition interface {
 }
 
 type Argument_Exact struct {
-	// The value, as a string, equals this.
+	// The value equals this: a string byte for byte, a boolean as "true" or
+	// "false", a number by value ("10" equals 10, 10.0 and 1e1). An object or
+	// array equals nothing. A Deny rule takes numbers as equal also if they are
+	// so when rounded to a double, as most servers read them.
 	Exact string `protobuf:"bytes,2,opt,name=exact,proto3,oneof"`
 }
 
@@ -1052,7 +1142,7 @@ type Argument_Glob struct {
 }
 
 type Argument_In struct {
-	// The value, as a string, is one of these.
+	// The value equals one of these, as in exact.
 	In *StringList `protobuf:"bytes,4,opt,name=in,proto3,oneof"`
 }
 
@@ -1072,7 +1162,7 @@ func (*Argument_Present) isArgument_Condition() {}
 // StringList is a list of strings inside a oneof.
 type StringList struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The strings.
+	// The strings. At least one.
 	Values        []string `protobuf:"bytes,1,rep,name=values,proto3" json:"values,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1124,13 +1214,14 @@ const file_outrigger_policy_v1alpha1_agent_policy_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x18\n" +
 	"\aversion\x18\x03 \x01(\tR\aversion\x12>\n" +
-	"\x04spec\x18\x04 \x01(\v2*.outrigger.policy.v1alpha1.AgentPolicySpecR\x04spec\"\xf0\x04\n" +
+	"\x04spec\x18\x04 \x01(\v2*.outrigger.policy.v1alpha1.AgentPolicySpecR\x04spec\"\x94\x05\n" +
 	"\x0fAgentPolicySpec\x129\n" +
 	"\x06target\x18\x01 \x01(\v2!.outrigger.policy.v1alpha1.TargetR\x06target\x12R\n" +
 	"\tdirection\x18\x02 \x01(\x0e24.outrigger.policy.v1alpha1.AgentPolicySpec.DirectionR\tdirection\x125\n" +
 	"\x05ports\x18\x03 \x03(\v2\x1f.outrigger.policy.v1alpha1.PortR\x05ports\x12\x86\x01\n" +
 	" mcp_base_protocol_methods_option\x18\x04 \x01(\x0e2>.outrigger.policy.v1alpha1.AgentPolicySpec.BaseProtocolMethodsR\x1cmcpBaseProtocolMethodsOption\x125\n" +
-	"\x05rules\x18\x05 \x03(\v2\x1f.outrigger.policy.v1alpha1.RuleR\x05rules\"@\n" +
+	"\x05rules\x18\x05 \x03(\v2\x1f.outrigger.policy.v1alpha1.RuleR\x05rules\x12\"\n" +
+	"\rall_mcp_ports\x18\x06 \x01(\bR\vallMcpPorts\"@\n" +
 	"\tDirection\x12\x18\n" +
 	"\x14DirectionUnspecified\x10\x00\x12\v\n" +
 	"\aInbound\x10\x01\x12\f\n" +
