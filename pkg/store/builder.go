@@ -1,0 +1,261 @@
+package store
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	"github.com/outrigger-mesh/outrigger/pkg/mesh"
+	"github.com/outrigger-mesh/outrigger/pkg/policy"
+)
+
+// A builder makes the next snapshot out of the last one. Whatever it puts into a
+// list is ordered by content alone, so that the same resources give the same
+// answers in whatever order they arrived.
+type builder struct {
+	*Snapshot
+	edit *edit
+}
+
+func newBuilder(last *Snapshot) *builder {
+	next := *last
+	next.version++
+	return &builder{&next, new(edit)}
+}
+
+func (b *builder) apply(c Change) {
+	for uid, w := range c.Workloads {
+		b.workload(uid, w)
+	}
+	for name, svc := range c.Services {
+		b.service(name, svc)
+	}
+	changed := false
+	for name, a := range c.Authorizations {
+		changed = replace(b.edit, &b.authorizations, name, a) || changed
+	}
+	for name, p := range c.AgentPolicies {
+		changed = replace(b.edit, &b.agents, name, p) || changed
+	}
+	for _, kind := range c.Synced {
+		if !b.hasSynced(kind) {
+			b.synced = append(slices.Clone(b.synced), kind)
+			changed = true
+		}
+	}
+	self := b.findSelf()
+	if self == b.Snapshot.self && !changed {
+		return
+	}
+	b.Snapshot.self = self
+	b.compile()
+}
+
+func replace[V any](e *edit, x *index[string, *V], name string, v *V) (changed bool) {
+	if old, _ := x.get(name); old == v {
+		return false
+	}
+	if v == nil {
+		x.remove(e, name)
+	} else {
+		x.put(e, name, v)
+	}
+	return true
+}
+
+// compile makes the policies of the workload that is served.
+func (b *builder) compile() {
+	last := b.policies
+	b.policies = nil
+	if len(b.Pending()) == 0 {
+		authorizations := collect(&b.authorizations)
+		b.policies = policy.New(&b.config.Self, b.Snapshot.self, authorizations, collect(&b.agents))
+	}
+	if b.policies != last {
+		b.policyVersion = b.version
+	}
+}
+
+// collect lists values by name.
+func collect[V any](x *index[string, *V]) []*V {
+	entries := make([]entry[string, *V], 0, x.size)
+	for k, v := range x.all() {
+		entries = append(entries, entry[string, *V]{k, v})
+	}
+	slices.SortFunc(entries, func(a, b entry[string, *V]) int { return strings.Compare(a.key, b.key) })
+	values := make([]*V, len(entries))
+	for i, e := range entries {
+		values[i] = e.value
+	}
+	return values
+}
+
+func (b *builder) workload(uid string, w *mesh.Workload) {
+	old, _ := b.workloads.get(uid)
+	if old == w {
+		return
+	}
+	if old != nil {
+		b.retractAddresses(old)
+		for name := range old.Services {
+			if w == nil || !serves(w, name) {
+				b.leave(name, uid)
+			}
+		}
+	}
+	if w == nil {
+		b.workloads.remove(b.edit, uid)
+		b.rename(uid, false)
+		return
+	}
+	b.workloads.put(b.edit, uid, w)
+	b.rename(uid, b.config.names(w))
+	b.claimAddresses(w)
+	for name := range w.Services {
+		b.group(name).members.put(b.edit, uid, w)
+	}
+}
+
+func serves(w *mesh.Workload, name mesh.Name) bool {
+	_, ok := w.Services[name]
+	return ok
+}
+
+func (b *builder) claimAddresses(w *mesh.Workload) {
+	if w.HostNetwork {
+		return // the address is the host's, which many share
+	}
+	for _, a := range w.Addresses {
+		claim(b.edit, &b.addresses, addressKey(mesh.NetworkAddress{Network: w.Network, Address: a}), w, compareWorkloads)
+	}
+}
+
+func (b *builder) retractAddresses(w *mesh.Workload) {
+	if w.HostNetwork {
+		return
+	}
+	for _, a := range w.Addresses {
+		retract(b.edit, &b.addresses, addressKey(mesh.NetworkAddress{Network: w.Network, Address: a}), w)
+	}
+}
+
+// compareWorkloads orders those that claim one address.
+func compareWorkloads(a, b *mesh.Workload) int {
+	return cmp.Or(cmp.Compare(rank(b), rank(a)), strings.Compare(a.UID, b.UID))
+}
+
+func rank(w *mesh.Workload) (r int) {
+	if strings.Contains(w.UID, "//Pod/") { // cluster//Pod/namespace/name
+		r += 2
+	}
+	if w.Tunnel == mesh.TunnelHBONE {
+		r++
+	}
+	return r
+}
+
+func (b *builder) service(name mesh.Name, svc *mesh.Service) {
+	old := b.Service(name)
+	if old == svc {
+		return
+	}
+	if old != nil {
+		retract(b.edit, &b.hostnames, old.Hostname, old)
+		for _, v := range old.VIPs {
+			b.retractVIP(v, old)
+		}
+	}
+	g := b.group(name)
+	g.service = svc
+	if svc == nil {
+		b.tidy(name, g)
+		return
+	}
+	claim(b.edit, &b.hostnames, svc.Hostname, svc, compareServices)
+	for _, v := range svc.VIPs {
+		b.claimVIP(v, svc)
+	}
+}
+
+func (b *builder) claimVIP(v mesh.VIP, svc *mesh.Service) {
+	key, ok := prefixKey(v)
+	if ok && claim(b.edit, &b.vips, key, svc, compareServices) && key.bits < exact {
+		ranges := *b.ranges
+		ranges[key.bits]++
+		b.ranges = &ranges
+	}
+}
+
+func (b *builder) retractVIP(v mesh.VIP, svc *mesh.Service) {
+	key, ok := prefixKey(v)
+	if ok && retract(b.edit, &b.vips, key, svc) && key.bits < exact {
+		ranges := *b.ranges
+		ranges[key.bits]--
+		b.ranges = &ranges
+	}
+}
+
+// compareServices orders those that claim one hostname or VIP.
+func compareServices(a, b *mesh.Service) int {
+	if a.Canonical != b.Canonical {
+		if a.Canonical {
+			return -1
+		}
+		return 1
+	}
+	return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Hostname, b.Hostname))
+}
+
+// group is the group of name, for changing.
+func (b *builder) group(name mesh.Name) *group {
+	old, ok := b.services.get(name)
+	if ok && old.edit == b.edit {
+		return old
+	}
+	g := &group{edit: b.edit, members: newIndex[string, *mesh.Workload](hashString)}
+	if ok {
+		g.service, g.members = old.service, old.members
+	}
+	b.services.put(b.edit, name, g)
+	return g
+}
+
+func (b *builder) leave(name mesh.Name, uid string) {
+	g := b.group(name)
+	g.members.remove(b.edit, uid)
+	b.tidy(name, g)
+}
+
+func (b *builder) tidy(name mesh.Name, g *group) {
+	if g.service == nil && g.members.size == 0 {
+		b.services.remove(b.edit, name)
+	}
+}
+
+// claim adds v to the list of key, in its place, unless it is there.
+func claim[K, V comparable](e *edit, x *index[K, []V], key K, v V, compare func(a, b V) int) (added bool) {
+	list, _ := x.get(key)
+	if slices.Contains(list, v) {
+		return false
+	}
+	i, _ := slices.BinarySearchFunc(list, v, compare)
+	next := make([]V, 0, len(list)+1)
+	next = append(append(append(next, list[:i]...), v), list[i:]...)
+	x.put(e, key, next)
+	return true
+}
+
+// retract takes v off the list of key.
+func retract[K, V comparable](e *edit, x *index[K, []V], key K, v V) (removed bool) {
+	list, _ := x.get(key)
+	i := slices.Index(list, v)
+	switch {
+	case i < 0:
+		return false
+	case len(list) == 1:
+		x.remove(e, key)
+	default:
+		x.put(e, key, slices.Concat(list[:i], list[i+1:]))
+	}
+	return true
+}

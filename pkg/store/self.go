@@ -1,0 +1,53 @@
+package store
+
+import (
+	"slices"
+
+	"github.com/outrigger-mesh/outrigger/pkg/mesh"
+)
+
+// findSelf finds the workload that is served: by name, else by address. In both
+// cases namespace and service account must be ours, for a pod that had our
+// address before us may still be in the mesh.
+func (b *builder) findSelf() *mesh.Workload {
+	for _, uid := range b.named {
+		if w := b.WorkloadByUID(uid); w != nil {
+			return w
+		}
+	}
+	self := &b.config.Self
+	for _, a := range self.Addresses {
+		w := b.Workload(mesh.NetworkAddress{Network: self.Network, Address: a})
+		if w != nil && b.config.sameAccount(w) {
+			return w
+		}
+	}
+	return nil
+}
+
+// rename keeps the list of workloads that have our name.
+func (b *builder) rename(uid string, named bool) {
+	i, listed := slices.BinarySearch(b.named, uid)
+	switch {
+	case named && !listed:
+		b.named = slices.Insert(slices.Clone(b.named), i, uid)
+	case !named && listed:
+		b.named = slices.Delete(slices.Clone(b.named), i, i+1)
+	}
+}
+
+// names tells whether w has the name, the cluster and the account of the
+// workload that is served.
+func (c *Config) names(w *mesh.Workload) bool {
+	self := &c.Self
+	return self.Name != "" && w.Name == self.Name && c.sameAccount(w) &&
+		(self.ClusterID == "" || w.ClusterID == "" || w.ClusterID == self.ClusterID)
+}
+
+// sameAccount compares with our certificate's identity where that is one of
+// Kubernetes, and with the pod's namespace in any case.
+func (c *Config) sameAccount(w *mesh.Workload) bool {
+	account := c.Self.Principal.ServiceAccount()
+	return (c.Self.Namespace == "" || w.Namespace == c.Self.Namespace) &&
+		(account == "" || w.ServiceAccount == account)
+}
