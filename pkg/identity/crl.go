@@ -1,0 +1,131 @@
+package identity
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"sync"
+
+	"github.com/outrigger-mesh/outrigger/pkg/watch"
+)
+
+const maxCRLFile = 16 << 20
+
+// CRLConfig configures a CRL.
+type CRLConfig struct {
+	// Path of a file with any number of PEM-encoded CRLs, or one in DER. Required.
+	// A file that is absent or empty at first revokes nothing.
+	Path   string
+	Logger *slog.Logger // required
+}
+
+// A CRL is a file of certificate revocation lists, kept fresh. A new content
+// that cannot be read never displaces a good one, nor does the file's absence:
+// only an empty file takes revocations back. If there never was a good one,
+// every peer is refused. A nil *CRL revokes nothing.
+type CRL struct {
+	path string
+	log  *slog.Logger
+
+	mu      sync.Mutex // guards what follows
+	set     *revocations
+	digest  [sha256.Size]byte // of the content that set was read from
+	err     error             // why the newest content is not in use
+	changed chan struct{}
+}
+
+// NewCRL reads the file for the first time.
+func NewCRL(c CRLConfig) (*CRL, error) {
+	if c.Path == "" || c.Logger == nil {
+		return nil, errors.New("CRL: Path and Logger are required")
+	}
+	crl := &CRL{path: c.Path, log: c.Logger, changed: make(chan struct{})}
+	crl.reload()
+	return crl, nil
+}
+
+// Run keeps the CRL fresh until ctx ends.
+func (c *CRL) Run(ctx context.Context) error { return watch.File(ctx, c.path, c.reload) }
+
+// Changed is closed when the revocations have changed.
+func (c *CRL) Changed() <-chan struct{} {
+	if c == nil {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.changed
+}
+
+// Err says why the newest content of the file is not in use; nil if it is.
+func (c *CRL) Err() error {
+	if c == nil {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.err
+}
+
+// current are the revocations to go by. An error means that nobody may pass.
+func (c *CRL) current() (*revocations, error) {
+	if c == nil {
+		return nil, nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.set == nil {
+		return nil, c.err
+	}
+	return c.set, nil
+}
+
+func (c *CRL) reload() {
+	data, err := readFile(c.path, maxCRLFile)
+	absent := errors.Is(err, fs.ErrNotExist)
+	var set *revocations
+	if err == nil || absent {
+		set, err = parseRevocations(data)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	digest := sha256.Sum256(data)
+	switch {
+	case err != nil:
+		c.fail(fmt.Errorf("read CRL file %s: %w", c.path, err))
+	case absent && c.set != nil && c.set.count() > 0:
+		c.fail(fmt.Errorf("CRL file %s is absent; empty it to take its revocations back", c.path))
+	case c.set == nil || digest != c.digest:
+		c.set, c.digest, c.err = set, digest, nil
+		close(c.changed)
+		c.changed = make(chan struct{})
+		c.log.Info("CRL loaded", "path", c.path, "lists", set.count())
+	default:
+		c.err = nil
+	}
+}
+
+// fail notes why the newest content is not in use, and says so once.
+func (c *CRL) fail(err error) {
+	if c.err != nil && c.err.Error() == err.Error() {
+		return
+	}
+	c.err = err
+	c.log.Error("CRL not loaded, the one before stays in force", "path", c.path, "error", err)
+}
+
+// parseRevocations reads PEM or DER. Nothing at all is an empty set.
+func parseRevocations(data []byte) (*revocations, error) {
+	if len(bytes.TrimSpace(data)) == 0 {
+		return &revocations{}, nil
+	}
+	lists, err := parseCRLs(data)
+	if err != nil {
+		return nil, err
+	}
+	return newRevocations(lists), nil
+}
