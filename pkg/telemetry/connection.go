@@ -1,0 +1,136 @@
+package telemetry
+
+import (
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"github.com/outrigger-mesh/outrigger/pkg/mesh"
+	"github.com/outrigger-mesh/outrigger/pkg/policy"
+)
+
+// A Connection is the record of one connection. Its fields are filled as they
+// become known, by one goroutine; Close writes it, exactly once. The zero
+// Connection is a record that goes nowhere.
+//
+// Our own end need not be filled: where the other end was verified, so was ours.
+type Connection struct {
+	Direction           policy.Direction
+	Source              mesh.Principal // verified; zero if nobody was authenticated
+	SourceAddr          netip.AddrPort
+	SourceWorkload      *mesh.Workload
+	Destination         mesh.Principal // verified
+	DestinationAddr     netip.AddrPort // the next hop
+	HBONEAddr           string         // the CONNECT's authority
+	DestinationWorkload *mesh.Workload
+	Service             mesh.Name
+	Decision            policy.Decision // of L4 authorization; one without Allowed, Policy and Reason was never made
+	Snapshot            uint64          // version of the configuration that decided
+	TraceID             string
+	BytesSent           int64 // towards the peer, as ztunnel counts
+	BytesReceived       int64
+	Flags               string // ztunnel's response flags: "", DENY, CONNECT, TLS_FAILURE, ...
+
+	recorder *Recorder
+	start    time.Time
+	series   *series // set by Open
+	sent     atomic.Int64
+	received atomic.Int64
+	closed   atomic.Bool
+}
+
+// Open counts the connection as opened. Call it when both ends and the
+// decision are known, before the first Sent, Received or Call; Close does it
+// for those that were not opened, unless they failed before anything was
+// decided: these are only logged, as "connection failed".
+func (c *Connection) Open() {
+	if c.recorder == nil || c.series != nil {
+		return
+	}
+	c.completeOwnEnd()
+	c.series = c.recorder.metrics.series(c)
+	c.series.opened.Inc()
+	if decided(&c.Decision) {
+		c.recorder.metrics.decision(c.Direction, "connection", &c.Decision)
+	}
+	c.recorder.logOpened(c)
+}
+
+// Sent counts n bytes that went towards the peer, while the connection lives.
+// It may be called beside Received. Without it, Close counts BytesSent.
+func (c *Connection) Sent(n int64) {
+	c.sent.Add(n)
+	if c.series != nil {
+		c.series.countSent(c.Direction, n)
+	}
+}
+
+// Received counts n bytes that came from the peer, while the connection lives.
+func (c *Connection) Received(n int64) {
+	c.received.Add(n)
+	if c.series != nil {
+		c.series.countReceived(c.Direction, n)
+	}
+}
+
+// Close writes the record; err is why the connection ended, nil if it simply did.
+func (c *Connection) Close(err error) {
+	if c.recorder == nil || c.closed.Swap(true) {
+		return
+	}
+	r := c.recorder
+	r.metrics.sockets(c.Direction).Dec()
+	early := err != nil && c.series == nil && !decided(&c.Decision)
+	if !early {
+		c.Open()
+		c.settleBytes()
+		c.series.closed.Inc()
+		if c.Flags != "" && c.Flags != "-" {
+			r.metrics.failed(c).Inc()
+		}
+	}
+	end := time.Now()
+	r.logClosed(c, end, err, early)
+	if early || decided(&c.Decision) {
+		r.auditConnection(c, end, err)
+	}
+}
+
+// settleBytes makes the fields and the live counts agree.
+func (c *Connection) settleBytes() {
+	sent, received := c.sent.Load(), c.received.Load()
+	if missing := c.BytesSent - sent; missing > 0 {
+		c.series.countSent(c.Direction, missing)
+	}
+	if missing := c.BytesReceived - received; missing > 0 {
+		c.series.countReceived(c.Direction, missing)
+	}
+	c.BytesSent = max(c.BytesSent, sent)
+	c.BytesReceived = max(c.BytesReceived, received)
+}
+
+// completeOwnEnd names our own end of the connection.
+func (c *Connection) completeOwnEnd() {
+	self, proof := c.recorder.self, c.recorder.proof
+	switch c.Direction {
+	case policy.Inbound:
+		if c.DestinationWorkload == nil {
+			c.DestinationWorkload = self
+		}
+		if c.Destination.IsZero() && !c.Source.IsZero() {
+			c.Destination = proof
+		}
+	case policy.Outbound:
+		if c.SourceWorkload == nil {
+			c.SourceWorkload = self
+		}
+		if c.Source.IsZero() && !c.Destination.IsZero() {
+			c.Source = proof
+		}
+	}
+}
+
+// decided tells whether somebody made the decision.
+func decided(d *policy.Decision) bool {
+	return d.Allowed || d.Policy != "" || d.Reason != "" || len(d.Audits) > 0
+}
