@@ -74,7 +74,7 @@ func (r *Recorder) logCall(c *Call, end time.Time, err error) {
 	sent, received := c.bytes()
 	r.access.line(func(b []byte) []byte {
 		o := r.begin(b, end, level, "call complete")
-		o.ends(c.connection)
+		o.fragment(c.connection.fragments(r).access)
 		o.int("bytes_sent", sent)
 		o.int("bytes_recv", received)
 		o.milliseconds("duration", end.Sub(c.start))
@@ -157,7 +157,7 @@ func (o *object) call(c *Call) {
 		o.string("mcp.name", c.Object.Name)
 	}
 	o.string("mcp.id", c.ID)
-	o.session("mcp.session", c.Session)
+	o.session("mcp.session", c)
 	if c.Status != 0 {
 		o.int("status", int64(c.Status))
 	}
@@ -201,16 +201,8 @@ func (o *object) identity(k string, p mesh.Principal) {
 	}
 	o.key(k)
 	o.b = append(o.b, `"spiffe://`...)
-	o.b = inner(o.b, p.TrustDomain(), maxIdentity)
-	o.b = append(inner(o.b, p.Path(), maxIdentity), '"')
-}
-
-// inner appends s as appendQuoted does, without the quotes.
-func inner(b []byte, s string, limit int) []byte {
-	start := len(b)
-	b = appendQuoted(b, s, limit)
-	copy(b[start:], b[start+1:])
-	return b[:len(b)-2]
+	o.b = appendEscaped(o.b, p.TrustDomain(), maxIdentity)
+	o.b = append(appendEscaped(o.b, p.Path(), maxIdentity), '"')
 }
 
 // podName falls back as ztunnel does.

@@ -3,6 +3,7 @@ package telemetry
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"strings"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -22,7 +23,8 @@ func (r *Recorder) auditConnection(c *Connection, end time.Time, err error) {
 	}
 	r.audit.line(func(b []byte) []byte {
 		o := object{b: append(b, '{'), first: true}
-		o.auditHead(c, "connection", end)
+		o.auditEvent("connection", end)
+		o.auditEnds(c)
 		o.auditDecision(&c.Decision, c.Snapshot)
 		o.open("result")
 		o.string("flags", c.Flags)
@@ -39,7 +41,8 @@ func (r *Recorder) auditCall(c *Call, end time.Time, err error) {
 	sent, received := c.bytes()
 	r.audit.line(func(b []byte) []byte {
 		o := object{b: append(b, '{'), first: true}
-		o.auditHead(c.connection, "call", end)
+		o.auditEvent("call", end)
+		o.fragment(c.connection.fragments(r).audit)
 		o.auditMCP(c)
 		o.auditDecision(&c.Decision, c.Snapshot)
 		o.open("result")
@@ -61,10 +64,14 @@ func (r *Recorder) auditCall(c *Call, end time.Time, err error) {
 	})
 }
 
-func (o *object) auditHead(c *Connection, event string, t time.Time) {
+func (o *object) auditEvent(event string, t time.Time) {
 	o.key("time")
 	o.b = append(appendTime(append(o.b, '"'), t), '"')
 	o.string("event", event)
+}
+
+// auditEnds are who talked to whom.
+func (o *object) auditEnds(c *Connection) {
 	o.string("direction", directionName(c.Direction))
 	o.open("source")
 	o.auditEnd(c.Source, c.SourceWorkload)
@@ -91,7 +98,7 @@ func (o *object) auditEnd(p mesh.Principal, w *mesh.Workload) {
 func (o *object) auditMCP(c *Call) {
 	o.open("mcp")
 	o.string("protocol", c.Protocol)
-	o.session("session", c.Session)
+	o.session("session", c)
 	o.string("method", c.Method)
 	o.string("kind", kindName(c.Object.Kind))
 	o.string("name", c.Object.Name)
@@ -140,17 +147,24 @@ func (o *object) auditTail(sent, received int64, d time.Duration) {
 	o.int("durationMicros", d.Microseconds())
 }
 
-// session writes the first 16 hexadecimal digits of the SHA-256 of a session
+// hashSession keeps the first 16 hexadecimal digits of the SHA-256 of a session
 // id: the id itself is a bearer secret. A person can make the same ones with
 // printf %s ID | sha256sum.
-func (o *object) session(k, id string) {
-	if id == "" {
+func (c *Call) hashSession() {
+	if c.Session == "" {
 		return
 	}
-	sum := sha256.Sum256([]byte(id))
+	var room [128]byte // enough for most, and on the stack
+	sum := sha256.Sum256(append(room[:0], c.Session...))
+	hex.Encode(c.session[:], sum[:len(c.session)/2])
+}
+
+func (o *object) session(k string, c *Call) {
+	if c.Session == "" {
+		return
+	}
 	o.key(k)
-	o.b = hex.AppendEncode(append(o.b, '"'), sum[:8])
-	o.b = append(o.b, '"')
+	o.b = append(append(append(o.b, '"'), c.session[:]...), '"')
 }
 
 // id writes a JSON-RPC id: an integer as an integer, everything else as the
@@ -165,6 +179,11 @@ func (o *object) id(k, raw string) {
 		return
 	}
 	if raw[0] == '"' {
+		if n := len(raw) - 1; n > 0 && raw[n] == '"' && !strings.ContainsAny(raw[1:n], `"\\`) {
+			o.key(k)
+			o.b = appendQuoted(o.b, raw[1:n], maxValue)
+			return
+		}
 		if s, err := jsontext.AppendUnquote(nil, raw); err == nil {
 			o.key(k)
 			o.b = appendQuoted(o.b, s, maxValue)

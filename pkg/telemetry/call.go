@@ -24,6 +24,7 @@ type Call struct {
 
 	connection *Connection
 	start      time.Time
+	session    [16]byte // hashed
 	finished   atomic.Bool
 }
 
@@ -45,6 +46,7 @@ func (c *Call) Finish(err error) {
 	}
 	r := c.connection.recorder
 	end := time.Now()
+	c.hashSession()
 	r.metrics.call(c, end.Sub(c.start), err)
 	r.logCall(c, end, err)
 	r.auditCall(c, end, err)

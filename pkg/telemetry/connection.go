@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -37,6 +38,23 @@ type Connection struct {
 	sent     atomic.Int64
 	received atomic.Int64
 	closed   atomic.Bool
+
+	encode  sync.Once // of what follows, by the first call that finishes
+	encoded fragments
+}
+
+// fragments are the parts of a line that all calls of a connection share.
+type fragments struct{ access, audit []byte }
+
+func (c *Connection) fragments(r *Recorder) *fragments {
+	c.encode.Do(func() {
+		access := object{text: r.format == FormatText, first: true, b: make([]byte, 0, 512)}
+		access.ends(c)
+		audit := object{first: true, b: make([]byte, 0, 512)}
+		audit.auditEnds(c)
+		c.encoded = fragments{access.b, audit.b}
+	})
+	return &c.encoded
 }
 
 // Open counts the connection as opened. Call it when both ends and the

@@ -14,28 +14,38 @@ const (
 	cut          = "…"  // ends a value that was longer
 )
 
-// timeLayout is RFC 3339 in UTC with exactly six digits of a second, as ztunnel writes it.
-const timeLayout = "2006-01-02T15:04:05.000000Z"
-
-func appendTime(b []byte, t time.Time) []byte { return t.UTC().AppendFormat(b, timeLayout) }
+// appendTime appends t in RFC 3339, in UTC with exactly six digits of a second, as ztunnel writes it.
+func appendTime(b []byte, t time.Time) []byte {
+	b = t.UTC().AppendFormat(b, time.RFC3339)
+	b[len(b)-1] = '.' // instead of the Z
+	micros := t.Nanosecond() / 1000
+	for unit := 100_000; unit > 0; unit /= 10 {
+		b = append(b, byte('0'+micros/unit%10))
+	}
+	return append(b, 'Z')
+}
 
 // appendQuoted appends s as a JSON string that is safe on a terminal and in a
 // line: control characters, line separators and what reorders or hides text are
 // escaped, bad UTF-8 becomes U+FFFD, and at most limit bytes of s are taken.
 func appendQuoted[S string | []byte](b []byte, s S, limit int) []byte {
-	shortened := false
-	if len(s) > limit {
-		s, shortened = s[:runeBoundary(s, limit)], true
+	return append(appendEscaped(append(b, '"'), s, limit), '"')
+}
+
+// appendEscaped is appendQuoted without the quotes.
+func appendEscaped[S string | []byte](b []byte, s S, limit int) []byte {
+	shortened := len(s) > limit
+	if shortened {
+		s = s[:runeBoundary(s, limit)]
 	}
-	b = append(b, '"')
 	start := 0
 	for i := 0; i < len(s); {
 		c := s[i]
+		if asIs[c] {
+			i++
+			continue
+		}
 		if c < utf8.RuneSelf {
-			if c >= 0x20 && c != '"' && c != '\\' && c != 0x7f {
-				i++
-				continue
-			}
 			b = append(b, s[start:i]...)
 			b = appendEscapedASCII(b, c)
 			i++
@@ -56,8 +66,16 @@ func appendQuoted[S string | []byte](b []byte, s S, limit int) []byte {
 	if shortened {
 		b = append(b, cut...)
 	}
-	return append(b, '"')
+	return b
 }
+
+// asIs are the bytes that need no escape and begin no longer character.
+var asIs = func() (t [256]bool) {
+	for c := byte(0x20); c < 0x7f; c++ {
+		t[c] = c != '"' && c != '\\'
+	}
+	return t
+}()
 
 func decodeRune[S string | []byte](s S, i int) (rune, int) {
 	var window [utf8.UTFMax]byte
@@ -128,12 +146,8 @@ type object struct {
 }
 
 func (o *object) key(k string) {
-	switch {
-	case o.text && o.first:
-	case o.text:
-		o.b = append(o.b, ' ')
-	case !o.first:
-		o.b = append(o.b, ',')
+	if !o.first {
+		o.b = append(o.b, o.separator())
 	}
 	o.first = false
 	if o.text {
@@ -218,4 +232,20 @@ func (o *object) open(k string) {
 func (o *object) end() {
 	o.b = append(o.b, '}')
 	o.first = false
+}
+
+// fragment appends members that were encoded before.
+func (o *object) fragment(members []byte) {
+	if !o.first {
+		o.b = append(o.b, o.separator())
+	}
+	o.first = false
+	o.b = append(o.b, members...)
+}
+
+func (o *object) separator() byte {
+	if o.text {
+		return ' '
+	}
+	return ','
 }

@@ -16,6 +16,8 @@ const (
 	// flushDelay is how long the first line of a batch waits for others. It
 	// bounds how often a busy data path has to wake the writer.
 	flushDelay = 2 * time.Millisecond
+	// batchSize is how many bytes are worth a write at once.
+	batchSize = 64 << 10
 	// complaintInterval is how often a sink that loses lines says so.
 	complaintInterval = 10 * time.Second
 	// closePatience is how long Close waits for a writer.
@@ -97,12 +99,12 @@ func (s *sink) add(line []byte) {
 		s.Dropped.WithLabelValues(s.Name, reason).Inc()
 		return
 	}
-	first := s.lines == 0
+	before := s.enough()
 	s.pending = append(s.pending, line...)
 	s.lines++
-	half := len(s.pending) > s.Queue/2
+	wake := s.lines == 1 || !before && s.enough()
 	s.mu.Unlock()
-	if first || half {
+	if wake {
 		s.signal()
 	}
 }
@@ -110,6 +112,11 @@ func (s *sink) add(line []byte) {
 // fits tells whether there is room. A line longer than the queue fits an empty one.
 func (s *sink) fits(line []byte) bool {
 	return s.lines == 0 || len(s.pending)+len(line) <= s.Queue
+}
+
+// enough tells whether the batch should not wait for more lines.
+func (s *sink) enough() bool {
+	return s.closed || len(s.pending) > min(batchSize, s.Queue/2)
 }
 
 func (s *sink) signal() {
@@ -163,11 +170,10 @@ func (s *sink) run() {
 	}
 }
 
-// urgent tells whether the batch should not wait for more lines.
 func (s *sink) urgent() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.closed || len(s.pending) > s.Queue/2
+	return s.enough()
 }
 
 func (s *sink) take() (batch []byte, lines int, closed bool) {
@@ -181,7 +187,7 @@ func (s *sink) take() (batch []byte, lines int, closed bool) {
 
 // give returns the writer's buffer, unless a burst has made it large.
 func (s *sink) give(batch []byte) {
-	const keep = 256 << 10
+	const keep = 4 * batchSize
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if cap(batch) <= keep {
