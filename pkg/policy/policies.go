@@ -3,7 +3,13 @@
 // does not know where policies come from or what is done with its answers.
 package policy
 
-import "github.com/outrigger-mesh/outrigger/pkg/mesh"
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"github.com/outrigger-mesh/outrigger/pkg/mesh"
+)
 
 // Protocol is what a policy says is spoken on a port.
 type Protocol uint8
@@ -21,62 +27,66 @@ type Port struct {
 }
 
 // Policies is everything that applies to the workload a sidecar serves,
-// compiled. It never changes; a nil *Policies denies everything.
+// compiled. It never changes, and any number of goroutines may ask it; a nil
+// *Policies denies everything.
 type Policies struct {
-	// fields are the implementation's
+	trustDomain string // of the workload
+	connections authorizations
+	inbound     agents
+	outbound    agents
+	problems    []error
 }
 
-// Connect decides whether a connection may be opened, by L4 authorization.
-func (p *Policies) Connect(c *Connection) Decision { panic("unwritten") }
-
-// Port tells what is spoken with dst. If two policies disagree the stricter wins:
-// MCP over opaque, opaque over undeclared; paths are united.
-func (p *Policies) Port(d Direction, dst Destination) Port { panic("unwritten") }
-
-// Call decides one call on an MCP port.
-func (p *Policies) Call(c *Call) Decision { panic("unwritten") }
-
-// Visible decides whether a list may show object to the caller of c: whether
-// some arguments exist with which the caller could use it. c is the list call.
-func (p *Policies) Visible(c *Call, object Object) Decision { panic("unwritten") }
-
-// New compiles what applies to the workload w that self names. w is nil while
-// the mesh has not told of the workload.
+// New compiles what of a and p applies to the workload w that self names; the
+// rest is left out. w is nil while the mesh has not told of the workload: then
+// nothing inbound is allowed, because it is not known which policies w lists.
+//
+// A policy that selects by labels is treated as invalid, and so denies all
+// that it could govern, while self.Labels is nil.
 func New(self *mesh.Self, w *mesh.Workload, a []*Authorization, p []*Agent) *Policies {
-	panic("unwritten")
+	out := &Policies{trustDomain: self.Principal.TrustDomain()}
+	out.addAuthorizations(self, w, a)
+	sorted := slices.SortedFunc(slices.Values(p), func(x, y *Agent) int {
+		return cmp.Or(cmp.Compare(x.namespace, y.namespace), cmp.Compare(x.name, y.name))
+	})
+	builder := agentsBuilder{self: self, workload: w, out: out}
+	for _, agent := range sorted {
+		builder.add(agent)
+	}
+	out.inbound.build(out.trustDomain)
+	out.outbound.build(out.trustDomain)
+	return out
 }
 
-// An Authorization is one of Istio's L4 policies, compiled.
-type Authorization struct{}
-
-// CompileAuthorization validates and compiles an L4 policy.
-func CompileAuthorization(s AuthorizationSpec) (*Authorization, error) { panic("unwritten") }
-
-// QuarantineAuthorization stands for a new policy that is invalid because of
-// reason: it denies whatever the policy would govern. ScopeUnknown means that
-// the scope could not be read.
-func QuarantineAuthorization(name, namespace string, scope Scope, reason error) *Authorization {
-	panic("unwritten")
+// Problems says which of the policies that apply here are invalid, or missing,
+// and make Connect deny because of it, and what to do about each.
+func (p *Policies) Problems() []error {
+	if p == nil {
+		return nil
+	}
+	return p.problems
 }
 
-// An Agent is one agent policy, compiled.
-type Agent struct{}
-
-// CompileAgent validates and compiles an agent policy.
-func CompileAgent(s AgentSpec) (*Agent, error) { panic("unwritten") }
-
-// QuarantineAgent stands for a new policy that is invalid because of reason: it
-// denies whatever the policy would govern. partial is as much of it as could be
-// read, or nil.
-func QuarantineAgent(name, namespace string, reason error, partial *AgentSpec) *Agent {
-	panic("unwritten")
+// A QuarantineError says that a policy is invalid and denies what it governs.
+type QuarantineError struct {
+	Policy string // "namespace/name"
+	Reason error
 }
 
-// Key is the policy's "namespace/name".
-func (a *Authorization) Key() string { panic("unwritten") }
+func (e *QuarantineError) Error() string {
+	return fmt.Sprintf("policy %s is invalid, and denies all it would govern until it is corrected or removed: %v", e.Policy, e.Reason)
+}
 
-// Key is the policy's "namespace/name".
-func (a *Agent) Key() string { panic("unwritten") }
+// Unwrap is what is wrong with the policy.
+func (e *QuarantineError) Unwrap() error { return e.Reason }
 
-// Version is what the carrier called the content, or a digest of it.
-func (a *Agent) Version() string { panic("unwritten") }
+// agents are the agent policies of one direction.
+func (p *Policies) agents(d Direction) *agents {
+	switch d {
+	case Inbound:
+		return &p.inbound
+	case Outbound:
+		return &p.outbound
+	}
+	return nil
+}

@@ -25,7 +25,8 @@ type Connection struct {
 	// Direction is 0 or Inbound where the workload is the server. Outbound,
 	// L4 authorization is the receiver's; only a quarantined policy denies.
 	Direction Direction
-	Service   mesh.Name // outbound: the service that is dialled; zero if none
+	Service   mesh.Name      // outbound: the service that is dialled; zero if none
+	Workload  *mesh.Workload // outbound: the workload that is reached; nil if not known
 }
 
 // A Destination is what is being reached.
