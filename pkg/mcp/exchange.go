@@ -1,0 +1,216 @@
+package mcp
+
+import (
+	"io"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/outrigger-mesh/outrigger/pkg/inspect"
+	"github.com/outrigger-mesh/outrigger/pkg/jsonrpc"
+	"github.com/outrigger-mesh/outrigger/pkg/policy"
+	"github.com/outrigger-mesh/outrigger/pkg/telemetry"
+)
+
+// An exchange is one HTTP request and its response, and the memory that they
+// need. It is used by one goroutine at a time and again after end.
+type exchange struct {
+	*governor
+	x      *inspect.Exchange
+	judge  Judge
+	time   time.Time
+	header http.Header // for policy; made when first needed
+	values []string    // behind header
+
+	version string // the revision in effect
+	modern  bool
+	batch   bool
+	session *session // of the legacy eras; nil if there is none
+
+	body     []byte
+	lent     *lentBody
+	requests *jsonrpc.Parser
+	answers  *jsonrpc.Parser
+	in       []byte // what came back
+	out      []byte // what goes back
+	failed   error  // why the exchange did not end well
+	scratch  []byte
+
+	calls   []*call // what the request asks, in order
+	records []*telemetry.Call
+}
+
+// A call is one message of the client, or one bare request of a session.
+type call struct {
+	method  *method
+	name    string // as the message has it: it may be one we do not know
+	kind    jsonrpc.Kind
+	id      jsonrpc.ID
+	object  policy.Object // the first one, for the record
+	asked   []policy.Object
+	args    []byte
+	verdict policy.Decision
+	record  *telemetry.Call
+	done    bool // it was answered
+}
+
+func newExchange(g *governor) *exchange {
+	return &exchange{
+		governor: g,
+		requests: newRequestParser(g.config.RequestBytes),
+		answers:  newAnswerParser(g.config.MessageBytes),
+	}
+}
+
+func (e *exchange) begin(x *inspect.Exchange) {
+	e.x = x
+	e.judge = e.config.Judge(x)
+	e.time = time.Now()
+}
+
+// end finishes all records and gives the memory back.
+func (e *exchange) end(err error) {
+	if err == nil {
+		err = e.failed
+	}
+	for _, record := range e.records {
+		record.Finish(err)
+	}
+	if e.session != nil {
+		e.sessions.leave(e.session, time.Now())
+	}
+	if e.lent != nil {
+		e.lent.revoke()
+	}
+	e.requests.Forget()
+	e.answers.Forget()
+	clear(e.calls)
+	clear(e.records)
+	clear(e.values)
+	clear(e.header)
+	g := e.governor
+	*e = exchange{
+		governor: g, requests: e.requests, answers: e.answers, header: e.header,
+		body: small(e.body), in: small(e.in), out: small(e.out), scratch: small(e.scratch),
+		calls: e.calls[:0], records: e.records[:0], values: e.values[:0],
+	}
+	g.exchanges.Put(e)
+}
+
+// maxKept is the largest buffer that is kept for the next exchange.
+const maxKept = 64 << 10
+
+func small(b []byte) []byte {
+	if cap(b) > maxKept {
+		return nil
+	}
+	return b[:0]
+}
+
+// newRecord starts a record of this exchange.
+func (e *exchange) newRecord() *telemetry.Call {
+	r := e.x.Record.Call()
+	r.Snapshot = e.x.Snapshot
+	r.Protocol = e.version
+	r.Session = e.x.Request.Header.Get(sessionHeader)
+	e.records = append(e.records, r)
+	return r
+}
+
+// question is what policy is asked about one object of a method.
+func (e *exchange) question(method string, object policy.Object, args []byte) policy.Call {
+	r := e.x.Request
+	session := ""
+	if !e.modern {
+		session = r.Header.Get(sessionHeader)
+	}
+	return policy.Call{
+		Direction:   e.x.Direction,
+		Source:      e.x.Source,
+		SourceAddr:  e.x.Connection.SourceAddr,
+		Destination: e.x.Target,
+		Protocol:    e.version,
+		Session:     session,
+		Method:      method,
+		Object:      object,
+		Arguments:   args,
+		HTTP:        policy.HTTPRequest{Method: r.Method, Path: r.Path, Host: r.Host, Header: e.httpHeader()},
+		Time:        e.time,
+	}
+}
+
+func (e *exchange) httpHeader() http.Header {
+	if len(e.header) > 0 || len(e.x.Request.Header) == 0 {
+		return e.header
+	}
+	h := e.x.Request.Header
+	if e.header == nil {
+		e.header = make(http.Header, len(h))
+	}
+	if cap(e.values) < len(h) {
+		e.values = make([]string, 0, 2*len(h))
+	}
+	for i := range h {
+		name := http.CanonicalHeaderKey(h[i].Name)
+		if earlier, ok := e.header[name]; ok {
+			e.header[name] = append(earlier, h[i].Value)
+			continue
+		}
+		at := len(e.values)
+		e.values = append(e.values, h[i].Value)
+		e.header[name] = e.values[at : at+1 : at+1]
+	}
+	return e.header
+}
+
+// A lentBody is a request body that belongs to an exchange. After revoke
+// nothing of it can be read: an app that answered early may still be sent to.
+type lentBody struct {
+	mu      sync.Mutex // guards what follows
+	content []byte
+	revoked bool
+}
+
+func (b *lentBody) Read(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case b.revoked:
+		return 0, io.ErrClosedPipe
+	case len(b.content) == 0:
+		return 0, io.EOF
+	}
+	n := copy(p, b.content)
+	b.content = b.content[n:]
+	return n, nil
+}
+
+func (b *lentBody) revoke() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.content, b.revoked = nil, true
+}
+
+// A lastCloser ends the exchange when its body is closed.
+type lastCloser struct {
+	io.ReadCloser
+	e *exchange
+}
+
+func (c *lastCloser) Close() error {
+	if c.e == nil {
+		return nil
+	}
+	err := c.ReadCloser.Close()
+	c.e.end(nil)
+	c.e = nil
+	return err
+}
+
+// Read reads from the body; nothing is left after Close.
+func (c *lastCloser) Read(p []byte) (int, error) {
+	if c.e == nil {
+		return 0, io.ErrClosedPipe
+	}
+	return c.ReadCloser.Read(p)
+}

@@ -1,0 +1,125 @@
+// Package mcp governs the Model Context Protocol: it reads every message of
+// every revision strictly, asks policy about each method and object it names,
+// and lets pass, or answers in the server's place. What it lets pass keeps the
+// bytes it came with.
+//
+// It knows eras, sessions, calls, lists and what servers ask of clients. It does
+// not terminate MCP: there is one conversation, the client's with the server.
+package mcp
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/outrigger-mesh/outrigger/pkg/inspect"
+	"github.com/outrigger-mesh/outrigger/pkg/policy"
+)
+
+// A Judge answers whether a call may pass and what a list may show.
+// *policy.Policies is one.
+type Judge interface {
+	Call(c *policy.Call) policy.Decision
+	Visible(c *policy.Call, object policy.Object) policy.Decision
+}
+
+// Config says what MCP may cost. The zero value works.
+type Config struct {
+	RequestBytes int // longest request body; 0 means 4 MiB
+	MessageBytes int // longest response body or event; 0 means 16 MiB
+
+	// Batches are accepted in sessions that negotiated 2025-03-26, the only
+	// revision that has them. Every element is authorized; one denied element
+	// denies the whole batch.
+	Batches bool
+
+	Sessions          int           // sessions of all callers together; 0 means 65536
+	SessionsPerCaller int           // the longest unused one makes room; 0 means 1024
+	SessionIdle       time.Duration // how long an unused session is remembered; 0 means 24h
+
+	// Judge answers for an exchange; nil means the exchange's own Policies.
+	Judge func(x *inspect.Exchange) Judge
+}
+
+func (c Config) withDefaults() Config {
+	c.RequestBytes = or(c.RequestBytes, 4<<20)
+	c.MessageBytes = or(c.MessageBytes, 16<<20)
+	c.Sessions = or(c.Sessions, 1<<16)
+	c.SessionsPerCaller = or(c.SessionsPerCaller, 1024)
+	c.SessionIdle = or(c.SessionIdle, 24*time.Hour)
+	if c.Judge == nil {
+		c.Judge = func(x *inspect.Exchange) Judge { return x.Policies }
+	}
+	return c
+}
+
+func or[T int | time.Duration](v, def T) T {
+	if v <= 0 {
+		return def
+	}
+	return v
+}
+
+// New returns the layer that governs exchanges on ports where MCP is spoken;
+// exchanges on other ports pass it by. One layer serves all connections of a
+// sidecar: sessions and tasks live in it.
+func New(c Config) inspect.Layer {
+	g := &governor{config: c.withDefaults(), tasks: newOwners(), unknownTools: newForms()}
+	g.sessions = newSessions(g.config)
+	g.exchanges.New = func() any { return newExchange(g) }
+	return func(next inspect.Handler) inspect.Handler {
+		return inspect.HandlerFunc(func(ctx context.Context, x *inspect.Exchange) (*inspect.Response, error) {
+			if x.Port.Protocol != policy.ProtocolMCP {
+				return next.Do(ctx, x)
+			}
+			return g.do(ctx, x, next)
+		})
+	}
+}
+
+// A governor is what all exchanges share.
+type governor struct {
+	config       Config
+	sessions     *sessions
+	tasks        *owners // of tasks, by destination and task
+	unknownTools *forms
+	exchanges    sync.Pool // of *exchange
+}
+
+// do governs one exchange. The exchange lives until the body of its response
+// is closed.
+func (g *governor) do(ctx context.Context, x *inspect.Exchange, next inspect.Handler) (*inspect.Response, error) {
+	e := g.exchanges.Get().(*exchange)
+	e.begin(x)
+	response, err := e.answer(ctx, next)
+	if err != nil {
+		e.end(err)
+		return nil, err
+	}
+	if response.Body == nil {
+		e.end(nil)
+		return response, nil
+	}
+	response.Body = &lastCloser{response.Body, e}
+	return response, nil
+}
+
+// answer sends the request on its way by its HTTP method.
+func (e *exchange) answer(ctx context.Context, next inspect.Handler) (*inspect.Response, error) {
+	r := e.x.Request
+	if paths := e.x.Port.Paths; len(paths) > 0 && !slices.Contains(paths, r.Path) {
+		return e.refuse(refusal{status: 404, problem: "no MCP endpoint at this path: the policy's port lists its paths"}), nil
+	}
+	if problem := checkHeader(r.Header); problem != "" {
+		return e.refuse(refusal{status: 400, code: codeInvalidRequest, problem: problem}), nil
+	}
+	r.Header.Set("Accept-Encoding", "identity")
+	switch r.Method {
+	case "POST":
+		return e.post(ctx, next)
+	case "GET", "DELETE":
+		return e.bare(ctx, next)
+	}
+	return e.notAllowed("MCP has no such HTTP method"), nil
+}

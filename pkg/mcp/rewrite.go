@@ -1,0 +1,172 @@
+package mcp
+
+import (
+	"slices"
+
+	"github.com/outrigger-mesh/outrigger/pkg/jsonrpc"
+	"github.com/outrigger-mesh/outrigger/pkg/policy"
+)
+
+// rewrite inspects m, the answer to c, and returns the document to pass on:
+// doc itself unless something in it must not be seen. It may return a denial in
+// the answer's place.
+func (e *exchange) rewrite(c *call, m *message, doc []byte) (out []byte, problem string) {
+	if c.method == &toolsCall || c.method.name == "tools/call" {
+		e.unknownTools.learn(e.place(), c, m)
+	}
+	if m.Error.Kind() != 0 {
+		c.record.ErrorCode = int(m.Code)
+		return doc, ""
+	}
+	c.record.ToolError = c.object.Kind == policy.KindTool && m.Member(m.Result, "isError").Kind() == 't'
+	if c.method.name == "initialize" && e.session != nil {
+		if version, ok := m.Member(m.Result, "protocolVersion").Text(); ok {
+			e.session.negotiate(version)
+			c.record.Protocol = version
+		}
+	}
+	e.own(m)
+	if denied, reason := e.asksTooMuch(m); denied {
+		return e.withhold(c, codeRefused, "the server asked for input that is not allowed", reason), ""
+	}
+	switch {
+	case c.method.list == "contents":
+		return e.rewriteRead(c, m, doc)
+	case c.method.list != "" || c.method.is(cacheable):
+		return e.rewriteList(c, m, doc)
+	}
+	return doc, ""
+}
+
+// rewriteElement is rewrite for a message inside a larger document.
+func (e *exchange) rewriteElement(c *call, m *message) (out []byte, problem string) {
+	shifted := *m
+	p := jsonrpc.NewParser(jsonrpc.Limits{Bytes: e.config.MessageBytes, Members: 1 << 20}, paramsShape(), resultShape())
+	again, err := p.Message(shifted.Raw)
+	if err != nil {
+		return nil, err.Error()
+	}
+	return e.rewrite(c, again, again.Raw)
+}
+
+// withhold is a JSON-RPC error in place of an answer that must not be seen.
+func (e *exchange) withhold(c *call, code int, text string, reason policy.Decision) []byte {
+	c.record.Decision, c.record.ErrorCode, c.record.ToolError = reason, code, false
+	return appendError(nil, c.id.Raw, code, text, "")
+}
+
+// own notes the tasks that a result tells of as the caller's.
+func (e *exchange) own(m *message) {
+	if id, ok := m.Member(m.Member(m.Result, "task"), "taskId").Text(); ok { // 2025-11-25
+		e.tasks.made(e.place(), id, e.x.Source)
+	}
+	if m.Member(m.Result, "resultType").Is("task") { // the tasks extension
+		if id, ok := m.Member(m.Result, "taskId").Text(); ok {
+			e.tasks.made(e.place(), id, e.x.Source)
+		}
+	}
+}
+
+// asksTooMuch tells whether the result asks the client for something that
+// policy does not let this server ask for: in the modern era, requests of the
+// server come inside of results.
+func (e *exchange) asksTooMuch(m *message) (denied bool, why policy.Decision) {
+	asked := m.Member(m.Result, "inputRequests")
+	if k := asked.Kind(); k != 0 && k != '{' {
+		return true, policy.Decision{Reason: "inputRequests is not an object"}
+	}
+	for _, wanted := range asked.Members() {
+		name, ok := wanted.Member("method").Text()
+		if !ok {
+			return true, policy.Decision{Reason: "an input request has no method"}
+		}
+		if why = e.askServer(name); !why.Allowed {
+			return true, why
+		}
+	}
+	return false, why
+}
+
+// rewriteRead checks that each resource in the answer to a read may be read: a
+// server may answer with others than the one that was asked for.
+func (e *exchange) rewriteRead(c *call, m *message, doc []byte) (out []byte, problem string) {
+	for element := range m.Member(m.Result, "contents").Elements() {
+		uri, ok := element.Member("uri").Text()
+		if ok && uri == c.object.Name {
+			continue
+		}
+		verdict := policy.Decision{Reason: "the server answered with contents without a uri"}
+		if ok {
+			verdict = e.ask(c, policy.Object{Kind: policy.KindResource, Name: uri})
+		}
+		if !verdict.Allowed {
+			c.verdict, c.record.Decision = verdict, verdict
+			_, code, body := e.denied(c)
+			c.record.ErrorCode = code
+			return body, ""
+		}
+	}
+	return e.splice(doc, e.privately(m)), ""
+}
+
+// rewriteList takes from a list what the caller may not see. Cursor, order and
+// every other byte stay; a shared cache may not keep what one caller sees.
+func (e *exchange) rewriteList(c *call, m *message, doc []byte) (out []byte, problem string) {
+	edits := e.privately(m)
+	if list := m.Member(m.Result, c.method.list); c.method.list != "" && list.Kind() != 0 {
+		if list.Kind() != '[' {
+			return nil, "its list is not an array"
+		}
+		q := e.question(c.name, policy.Object{}, nil)
+		var dropped int
+		e.scratch, dropped = jsonrpc.AppendFiltered(e.scratch[:0], list.Raw, list.At, list, func(element value) bool {
+			return e.shows(&q, c.method, element)
+		})
+		if c.record.Hidden += dropped; dropped > 0 {
+			edits = append(edits, edit{list.At, list.End(), e.scratch})
+		}
+	}
+	return e.splice(doc, edits), ""
+}
+
+// shows tells whether a list may show an element.
+func (e *exchange) shows(q *policy.Call, m *method, element value) bool {
+	name, ok := element.Member(m.key).Text()
+	if !ok {
+		return false // what has no name cannot be judged
+	}
+	if m.item == policy.KindTask {
+		return e.tasks.mayUse(e.place(), name, e.x.Source) && e.judge.Visible(q, policy.Object{Kind: m.item, Name: name}).Allowed
+	}
+	return e.judge.Visible(q, policy.Object{Kind: m.item, Name: name}).Allowed
+}
+
+// privately makes the edit that forbids shared caches (SEP-2549): what a
+// caller may see depends on who it is.
+func (e *exchange) privately(m *message) []edit {
+	if scope := m.Member(m.Result, "cacheScope"); scope.Is("public") {
+		return []edit{{scope.At, scope.End(), []byte(`"private"`)}}
+	}
+	return nil
+}
+
+// An edit replaces the bytes from at to end.
+type edit struct {
+	at, end int
+	with    []byte
+}
+
+// splice is doc with the edits; without any it is doc itself.
+func (e *exchange) splice(doc []byte, edits []edit) []byte {
+	if len(edits) == 0 {
+		return doc
+	}
+	slices.SortFunc(edits, func(a, b edit) int { return a.at - b.at })
+	out, from := e.out[:0], 0
+	for _, ed := range edits {
+		out = append(append(out, doc[from:ed.at]...), ed.with...)
+		from = ed.end
+	}
+	e.out = append(out, doc[from:]...)
+	return e.out
+}
