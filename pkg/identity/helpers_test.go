@@ -10,6 +10,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/pem"
 	"errors"
 	"io"
@@ -157,7 +158,7 @@ func certPEM(certs ...*x509.Certificate) []byte {
 
 func newAuthority(t testing.TB, domain string) *authority.Authority {
 	t.Helper()
-	a, err := authority.New(domain, 24*time.Hour)
+	a, err := authority.New(domain, 365*24*time.Hour)
 	do(t, err)
 	return a
 }
@@ -241,3 +242,13 @@ func background(t testing.TB, f func(context.Context) error) {
 		}
 	})
 }
+
+// reissue signs another certificate for the name and key of one that i signed.
+func (i *issuer) reissue(other *issuer) *x509.Certificate {
+	t := *other.cert
+	t.SerialNumber = big.NewInt(serials.Add(1))
+	return must(x509.ParseCertificate(must(x509.CreateCertificate(rand.Reader, &t, i.cert, other.key.Public(), i.key))))
+}
+
+// deltaIndicator marks a CRL as one that lists changes only (RFC 5280 §5.2.4).
+var deltaIndicator = pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 27}, Critical: true, Value: []byte{2, 1, 1}}

@@ -141,6 +141,19 @@ func (s *SVID) expect(want mesh.Principal) error {
 	return fmt.Errorf("the certificate is that of %v, and %v is configured", s.Principal, want)
 }
 
+// validNow refuses an SVID that is of no use at present. A clock that is wrong
+// is the most likely reason.
+func (s *SVID) validNow() error {
+	now := time.Now()
+	switch {
+	case now.After(s.NotAfter):
+		return fmt.Errorf("the certificate ended at %v and it is %v now", s.NotAfter, now)
+	case now.Add(clockSkew).Before(s.NotBefore):
+		return fmt.Errorf("the certificate begins at %v and it is %v now: compare the clocks", s.NotBefore, now)
+	}
+	return nil
+}
+
 func readFile(path string, limit int64) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {

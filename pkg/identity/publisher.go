@@ -1,0 +1,80 @@
+package identity
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// A publisher is what the sources have in common: the SVID that was fetched
+// last, joined with the roots of federated trust domains.
+type publisher struct {
+	current    Memory
+	federation *federation // nil if the source brings foreign roots itself
+
+	mu   sync.Mutex // guards what follows
+	base *SVID      // as fetched
+}
+
+// SVID is the current one, or an error that wraps ErrNoIdentity and says why.
+func (p *publisher) SVID() (*SVID, error) { return p.current.SVID() }
+
+// Changed is closed when SVID would next answer differently.
+func (p *publisher) Changed() <-chan struct{} { return p.current.Changed() }
+
+// Err says why there is no SVID or why it could not be renewed; nil if all is well.
+func (p *publisher) Err() error { return p.current.Err() }
+
+// publish takes over svid, which nobody has seen yet.
+func (p *publisher) publish(svid *SVID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.base != nil {
+		// The same roots stay the same pool, so that what was verified by them stays verified.
+		for domain, before := range p.base.Bundles {
+			if svid.Bundles[domain].Equal(before) {
+				svid.Bundles[domain] = before
+			}
+		}
+	}
+	p.base = svid
+	p.announce()
+}
+
+// refresh publishes the SVID again, with the foreign roots of now.
+func (p *publisher) refresh() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.base != nil {
+		p.announce()
+	}
+}
+
+func (p *publisher) announce() {
+	svid := p.base
+	if p.federation != nil {
+		svid = svid.with(p.federation.roots())
+	}
+	p.current.Set(svid)
+}
+
+// remains is how long the current SVID is still valid; 0 or less if it is not.
+func (p *publisher) remains() time.Duration {
+	svid, err := p.current.SVID()
+	if err != nil {
+		return 0
+	}
+	return time.Until(svid.NotAfter)
+}
+
+// run does f and what keeps the published SVID true, until ctx ends.
+func (p *publisher) run(ctx context.Context, f func(context.Context)) error {
+	var work sync.WaitGroup
+	defer work.Wait()
+	work.Go(func() { _ = p.current.Run(ctx) }) // ends with ctx, without an error
+	if p.federation != nil {
+		work.Go(func() { p.federation.run(ctx, p.refresh) })
+	}
+	f(ctx)
+	return nil
+}
