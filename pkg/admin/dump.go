@@ -1,0 +1,116 @@
+package admin
+
+// A Dump is the configuration in force in the shape that ztunnel's /config_dump
+// has and istioctl ztunnel-config reads. AgentPolicies is ours. Lists are sorted
+// by the functions that make them. It must hold no key and no token.
+type Dump struct {
+	Workloads     []Workload    `json:"workloads"`
+	Services      []Service     `json:"services"`
+	Policies      []Policy      `json:"policies"`
+	AgentPolicies []Policy      `json:"agentPolicies"`
+	StaticConfig  any           `json:"staticConfig"`
+	Version       any           `json:"version"`
+	Config        any           `json:"config"`
+	Certificates  []Certificate `json:"certificates"`
+}
+
+// A Workload is a mesh.Workload in a Dump.
+type Workload struct {
+	UID                   string            `json:"uid"`
+	WorkloadIPs           []string          `json:"workloadIps"`
+	Waypoint              *GatewayAddress   `json:"waypoint,omitempty"`
+	NetworkGateway        *GatewayAddress   `json:"networkGateway,omitempty"`
+	Protocol              string            `json:"protocol"` // HBONE or TCP
+	Name                  string            `json:"name"`
+	Namespace             string            `json:"namespace"`
+	ServiceAccount        string            `json:"serviceAccount"`
+	WorkloadName          string            `json:"workloadName"`
+	WorkloadType          string            `json:"workloadType"`
+	CanonicalName         string            `json:"canonicalName"`
+	CanonicalRevision     string            `json:"canonicalRevision"`
+	ClusterID             string            `json:"clusterId"`
+	TrustDomain           string            `json:"trustDomain,omitempty"`
+	Locality              Locality          `json:"locality"`
+	Node                  string            `json:"node"`
+	Network               string            `json:"network,omitempty"`
+	Status                string            `json:"status"` // Healthy or Unhealthy
+	Hostname              string            `json:"hostname"`
+	Capacity              uint32            `json:"capacity"`
+	NativeTunnel          bool              `json:"nativeTunnel,omitempty"`
+	ApplicationTunnel     ApplicationTunnel `json:"applicationTunnel"`
+	AuthorizationPolicies []string          `json:"authorizationPolicies,omitempty"`
+}
+
+// A Locality is a mesh.Locality in a Dump.
+type Locality struct {
+	Region  string `json:"region,omitempty"`
+	Zone    string `json:"zone,omitempty"`
+	Subzone string `json:"subzone,omitempty"`
+}
+
+// A GatewayAddress is a mesh.GatewayAddress in a Dump.
+type GatewayAddress struct {
+	Destination   string `json:"destination"` // namespace/hostname or network/address
+	HBONEMTLSPort uint16 `json:"hboneMtlsPort"`
+}
+
+// An ApplicationTunnel is a mesh.ApplicationTunnel in a Dump.
+type ApplicationTunnel struct {
+	Protocol string `json:"protocol"` // NONE or PROXY
+	Port     uint16 `json:"port,omitempty"`
+}
+
+// A Service is a mesh.Service in a Dump, with its workloads.
+type Service struct {
+	Name            string              `json:"name"`
+	Namespace       string              `json:"namespace"`
+	Hostname        string              `json:"hostname"`
+	VIPs            []string            `json:"vips"` // network/address
+	Ports           map[string]uint16   `json:"ports"`
+	Endpoints       map[string]Endpoint `json:"endpoints"` // by workload UID
+	SubjectAltNames []string            `json:"subjectAltNames,omitempty"`
+	Waypoint        *GatewayAddress     `json:"waypoint,omitempty"`
+	LoadBalancer    *LoadBalancer       `json:"loadBalancer,omitempty"`
+	IPFamilies      string              `json:"ipFamilies"`
+}
+
+// An Endpoint is a workload's place in a service in a Dump.
+type Endpoint struct {
+	WorkloadUID string            `json:"workloadUid"`
+	Service     string            `json:"service"`
+	Port        map[string]uint16 `json:"port"`
+}
+
+// A LoadBalancer is a mesh.LoadBalancing in a Dump.
+type LoadBalancer struct {
+	Mode               string   `json:"mode"`
+	RoutingPreferences []string `json:"routingPreferences"`
+	HealthPolicy       string   `json:"healthPolicy"`
+}
+
+// A Policy is an L4 authorization or an agent policy in a Dump.
+type Policy struct {
+	Name      string `json:"name"`
+	Namespace string `json:"namespace"`
+	Scope     string `json:"scope,omitempty"`
+	Action    string `json:"action,omitempty"`
+	Rules     any    `json:"rules,omitempty"`
+	Version   string `json:"version,omitempty"`
+	Problem   string `json:"problem,omitempty"` // why it denies what it governs instead
+}
+
+// A Certificate is an identity of ours in a Dump: never its key.
+type Certificate struct {
+	Identity  string `json:"identity"`
+	State     string `json:"state"` // Initializing, Available or "Unavailable: why"
+	CertChain []Cert `json:"certChain"`
+	RootCerts []Cert `json:"rootCerts"`
+}
+
+// A Cert is one X.509 certificate in a Dump.
+type Cert struct {
+	PEM            string `json:"pem"` // base64 of the PEM
+	SerialNumber   string `json:"serialNumber"`
+	ValidFrom      string `json:"validFrom"`
+	ExpirationTime string `json:"expirationTime"`
+}
