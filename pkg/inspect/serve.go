@@ -189,12 +189,12 @@ func (s *server) exchange(ctx context.Context, in *incoming) (again bool, err er
 		failure, resp = e, s.reply(e)
 	}
 	how := outgoing{head: in.request.Method == "HEAD", chunked: !in.http10, close: in.close || !s.drainable(in)}
+	before := s.out.total
 	err = s.respond(resp, how)
 	s.up.finish()
 	s.watch.disarm()
 	if err != nil {
-		s.broken = true
-		return false, s.responseError(err)
+		return false, s.breakOff(err, how, s.out.total == before)
 	}
 	return !how.close && s.drain(&in.body), failure
 }
@@ -230,12 +230,19 @@ func (s *server) respond(resp *Response, how outgoing) error {
 	return s.out.end()
 }
 
-// responseError is why a response was not completed.
-func (s *server) responseError(err error) error {
-	if e, ok := errors.AsType[*sourceError](err); ok {
-		return upstreamError("response ended early", e.err)
+// breakOff ends the connection after a response that could not be completed, and
+// returns why. If none of it was sent, another tells of it.
+func (s *server) breakOff(err error, how outgoing, unsent bool) error {
+	var e *sourceError
+	if !errors.As(err, &e) {
+		s.broken = true
+		return errors.Join(ErrDisconnected, err)
 	}
-	return errors.Join(ErrDisconnected, err)
+	s.out.drop()
+	failure := upstreamError("response ended early", e.err)
+	how.close = true
+	s.broken = !unsent || s.respond(s.reply(asError(failure)), how) != nil
+	return failure
 }
 
 // drainable tells whether the connection can go on after the request's body, as far

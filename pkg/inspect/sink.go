@@ -82,6 +82,13 @@ func (s *sink) idle() error {
 	return err
 }
 
+// drop forgets what has gathered.
+func (s *sink) drop() {
+	s.buf = s.buf[:0]
+	s.release()
+}
+
+// release returns the buffer, which is empty.
 func (s *sink) release() {
 	if s.buf != nil {
 		putBuffer(s.buf)
@@ -229,7 +236,10 @@ func (w *bodyWriter) put(p []byte) error {
 // own writes a body that we read off a connection: what has gathered is flushed
 // exactly when that connection has to be waited for.
 func (w *bodyWriter) own(src *body) error {
-	src.in.block = w.idle
+	src.in.block = func() error {
+		w.err = w.idle()
+		return w.err
+	}
 	defer func() { src.in.block = nil }()
 	for {
 		p, err := src.next(bufferSize)

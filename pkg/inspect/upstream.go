@@ -24,6 +24,8 @@ type upstream struct {
 	conn net.Conn
 	gone bool // cut was called, or the idle connection ended
 
+	active  bool          // an exchange is under way on conn
+	current *responseBody // the body of its response
 	clean   bool          // the response was read to its end and conn may go on
 	head    bool          // a response head was read
 	sending chan struct{} // closed once the request's body is sent; nil if nobody sends one
@@ -83,7 +85,7 @@ func (u *upstream) open(ctx context.Context) (fresh bool, err error) {
 	if ended {
 		u.drop()
 	}
-	u.clean, u.head, u.sendErr = false, false, nil
+	u.active, u.clean, u.head, u.sendErr = true, false, false, nil
 	if u.conn != nil {
 		return false, nil
 	}
@@ -115,30 +117,16 @@ func (u *upstream) trip(r *Request) (*Response, error) {
 		// The app may have answered and closed before it read everything.
 	}
 	resp, err := u.receive(r.Method)
-	if err != nil {
-		if failed := u.sendFailure(); failed != nil {
-			return nil, failed
+	if err == nil {
+		return resp, nil
+	}
+	u.cut()
+	if interrupted := u.endSending(); !interrupted {
+		if _, ok := errors.AsType[*sourceError](u.sendErr); ok {
+			return nil, bodyError(u.sendErr) // that is why the connection was cut
 		}
-		return nil, err
 	}
-	return resp, nil
-}
-
-// sendFailure is why the request's own body could not be sent, if that is why the
-// connection was closed.
-func (u *upstream) sendFailure() error {
-	if u.sending == nil {
-		return nil
-	}
-	select {
-	case <-u.sending:
-	default:
-		return nil
-	}
-	if _, ok := errors.AsType[*sourceError](u.sendErr); ok {
-		return bodyError(u.sendErr)
-	}
-	return nil
+	return nil, err
 }
 
 // send sends a request: a small one in one piece, after all of it was read; of a
@@ -223,8 +211,12 @@ func (u *upstream) accept(in *received) *Response {
 		b.left = in.length
 	}
 	b.owner = &bodyEnd{u: u, again: !in.close}
-	b.closed = u.finish
-	resp.Body = b
+	b.closed = func() {
+		if u.current == b {
+			u.finish()
+		}
+	}
+	u.current, resp.Body = b, b
 	return resp
 }
 
@@ -240,7 +232,11 @@ func (e *bodyEnd) bodyEnds()         { e.u.clean = e.again }
 // finish ends an exchange: it waits for the request's body, or cuts the connection
 // if the response made it pointless.
 func (u *upstream) finish() {
+	if !u.active {
+		return
+	}
 	u.endSending()
+	u.leave()
 	if u.conn == nil {
 		return
 	}
@@ -253,11 +249,21 @@ func (u *upstream) finish() {
 	u.idle.arm()
 }
 
+// leave ends the use of conn by an exchange; its response's body can no longer be
+// read.
+func (u *upstream) leave() {
+	u.active = false
+	if b := u.current; b != nil && b.err == nil {
+		b.err = net.ErrClosed
+	}
+	u.current = nil
+}
+
 // endSending waits for the goroutine that sends the request's body. One that does
-// not come to its end by itself is interrupted: the app has answered without it.
-func (u *upstream) endSending() {
+// not come to its end by itself is interrupted: nobody waits for it any more.
+func (u *upstream) endSending() (interrupted bool) {
 	if u.sending == nil {
-		return
+		return false
 	}
 	grace := time.NewTimer(sendGrace)
 	defer grace.Stop()
@@ -267,9 +273,11 @@ func (u *upstream) endSending() {
 		u.cut()
 		u.interrupt()
 		<-u.sending
+		interrupted = true
 	}
 	u.clean = u.clean && u.sendErr == nil
 	u.sending = nil
+	return interrupted
 }
 
 // cut closes the connection under whoever uses it.
@@ -287,10 +295,10 @@ func (u *upstream) drop() {
 	u.idle.disarm()
 	u.cut()
 	u.endSending()
+	u.leave()
 	u.mu.Lock()
 	u.conn = nil
 	u.mu.Unlock()
-	u.out.buf = u.out.buf[:0]
-	u.out.release()
+	u.out.drop()
 	u.in.discard()
 }
