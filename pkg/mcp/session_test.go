@@ -1,0 +1,136 @@
+package mcp
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/outrigger-mesh/outrigger/pkg/inspect"
+	"github.com/outrigger-mesh/outrigger/pkg/mesh"
+)
+
+func TestSessionBelongsToWhoOpenedIt(t *testing.T) {
+	h := newHarness(t, denying(), Config{})
+	h.openSession(rev2506)
+	if a := h.send("POST", rpc("1", "ping", ""), sessionHeader+": s"); a.status != 200 {
+		t.Errorf("the owner got %+v", a)
+	}
+	if v := h.judge.(*book).asked; v[len(v)-1].Protocol != rev2506 || v[len(v)-1].Session != "s" {
+		t.Errorf("policy was asked %+v", v[len(v)-1])
+	}
+	h.source, h.got = stealer, nil
+	for _, method := range []string{"GET", "DELETE"} {
+		isError(t, h.send(method, "", sessionHeader+": s"), 403, codeRefused, "null")
+	}
+	isError(t, h.send("POST", rpc("1", "ping", ""), sessionHeader+": s"), 403, codeRefused, "1")
+	isError(t, h.send("POST", rpc("2", "ping", ""), sessionHeader+": other"), 404, codeSessionNotFound, "2")
+	if len(h.got) != 0 {
+		t.Errorf("the server got %+v", h.got)
+	}
+}
+
+func TestServerCannotGiveOneSessionToTwoCallers(t *testing.T) {
+	h := newHarness(t, denying(), Config{})
+	h.openSession(rev2511)
+	h.source = stealer
+	h.server = func(*seen) *inspect.Response {
+		return jsonReply(200, `{"jsonrpc":"2.0","id":0,"result":{}}`, inspect.Field{Name: sessionHeader, Value: "s"})
+	}
+	isError(t, h.send("POST", rpc("0", "initialize", `{}`)), 502, codeInternalError, "0")
+}
+
+func TestDeleteEndsTheSession(t *testing.T) {
+	h := newHarness(t, denying(), Config{})
+	h.openSession(rev2511)
+	h.server = func(*seen) *inspect.Response { return &inspect.Response{Status: 405} }
+	if a := h.send("DELETE", "", sessionHeader+": s"); a.status != 405 {
+		t.Errorf("got %+v", a)
+	}
+	h.server = func(*seen) *inspect.Response { return &inspect.Response{Status: 204} }
+	for i, want := range []int{204, 404} {
+		if a := h.send("DELETE", "", sessionHeader+": s"); a.status != want {
+			t.Errorf("DELETE %d: %+v", i, a)
+		}
+	}
+}
+
+func TestSessionsExpire(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHarness(t, denying(), Config{SessionIdle: time.Hour})
+		h.openSession(rev2511)
+		for i, c := range []struct {
+			wait time.Duration
+			want int
+		}{{59 * time.Minute, 200}, {59 * time.Minute, 200}, {61 * time.Minute, 404}} {
+			time.Sleep(c.wait)
+			if a := h.send("POST", rpc("1", "ping", ""), sessionHeader+": s"); a.status != c.want {
+				t.Errorf("request %d: got %d, want %d", i, a.status, c.want)
+			}
+		}
+		h.recorder.Close()
+	})
+}
+
+func TestSessionsAreBounded(t *testing.T) {
+	now := time.Now()
+	s := newSessions(Config{Sessions: 10, SessionsPerCaller: 4}.withDefaults())
+	caller := func(i int) mesh.Principal { return mesh.NewPrincipal("td", "ns", fmt.Sprint("sa", i)) }
+	key := func(c, i int) sessionKey { return sessionKey{id: fmt.Sprint(c, "-", i)} }
+	for c := range 2 {
+		for i := range 6 {
+			opened := s.open(key(c, i), caller(c), now)
+			if opened == nil {
+				t.Fatalf("session %d of caller %d was refused", i, c)
+			}
+			s.leave(opened, now)
+		}
+	}
+	if len(s.all) != 8 || s.enter(key(0, 1), now) != nil || s.enter(key(0, 2), now) == nil {
+		t.Errorf("%d sessions: the longest unused of a caller did not make room", len(s.all))
+	}
+	for i := range 3 {
+		if opened := s.open(key(2, i), caller(2), now); (opened != nil) != (i < 2) {
+			t.Errorf("session %d over the total: %v", i, opened)
+		}
+	}
+	later := now.Add(25 * time.Hour)
+	if s.open(key(3, 0), caller(3), later) == nil || len(s.all) >= 10 {
+		t.Errorf("expired sessions did not make room: %d", len(s.all))
+	}
+}
+
+func TestOneCallerCannotPushOutAnothersTasks(t *testing.T) {
+	o := newOwners()
+	o.made(place{}, "mine", planner)
+	for i := range maxTasks + 10 {
+		o.made(place{}, fmt.Sprint(i), stealer)
+	}
+	o.made(place{}, "mine", stealer)
+	if o.mayUse(place{}, "mine", stealer) || !o.mayUse(place{}, "mine", planner) || len(o.of) != maxTasks+1 {
+		t.Errorf("%d tasks", len(o.of))
+	}
+}
+
+func TestServerRequestsOfASessionAreBounded(t *testing.T) {
+	s := &session{}
+	for i := range maxPending + 5 {
+		if got := s.ask(fmt.Sprint(i), "m"); got != (i < maxPending) {
+			t.Fatalf("request %d: %v", i, got)
+		}
+	}
+	s.answered("3")
+	if _, ok := s.asked("3"); ok || !s.ask("x", "m") {
+		t.Error("an answer makes no room")
+	}
+}
+
+func TestStolenSessionIDIsNotRecorded(t *testing.T) {
+	h := newHarness(t, denying(), Config{})
+	h.send("POST", rpc("1", "ping", ""), sessionHeader+": very-secret")
+	h.recorder.Close()
+	if strings.Contains(h.audit.String(), "very-secret") || h.audit.Len() == 0 {
+		t.Errorf("recorded %s", h.audit.String())
+	}
+}
