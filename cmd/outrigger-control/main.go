@@ -1,0 +1,10 @@
+// Command outrigger-control is the istiod-like control plane.
+package main
+
+import (
+	"os"
+
+	"github.com/outrigger-mesh/outrigger/pkg/command"
+)
+
+func main() { os.Exit(command.Main(command.Control())) }

@@ -1,0 +1,146 @@
+package inbound
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/outrigger-mesh/outrigger/pkg/admission"
+	"github.com/outrigger-mesh/outrigger/pkg/inspect"
+	"github.com/outrigger-mesh/outrigger/pkg/mesh"
+	"github.com/outrigger-mesh/outrigger/pkg/policy"
+	"github.com/outrigger-mesh/outrigger/pkg/relay"
+	"github.com/outrigger-mesh/outrigger/pkg/store"
+	"github.com/outrigger-mesh/outrigger/pkg/telemetry"
+)
+
+// An arrival is a connection on its way to the app, and what has been found out about it.
+type arrival struct {
+	source mesh.Principal
+	from   netip.AddrPort
+	record *telemetry.Connection
+	find   func(*store.Snapshot) (policy.Destination, error)
+
+	// set by the first question, never changed
+	target policy.Destination
+	port   policy.Port
+	err    error
+}
+
+// admit asks whether the arrival may pass. Later questions also fail if the
+// destination is gone or the port now speaks another protocol, because the
+// connection is being carried by the old answer.
+func (p *Proxy) admit(a *arrival) *admission.Entry {
+	first := true
+	entry := p.Register.Admit(func(snap *store.Snapshot) policy.Decision {
+		if !first {
+			return a.again(snap)
+		}
+		first = false
+		if a.target, a.err = a.find(snap); a.err != nil {
+			return policy.Decision{Reason: a.err.Error()}
+		}
+		a.port = snap.Policies().Port(policy.Inbound, a.target)
+		return snap.Policies().Connect(a.connection(a.target))
+	})
+	a.record.Decision, a.record.Snapshot = entry.Decision, entry.Snapshot.Version()
+	a.record.Destination, a.record.DestinationAddr = p.Self.Principal, a.target.Address
+	a.record.DestinationWorkload, a.record.Service = a.target.Workload, a.target.Service
+	if a.from.IsValid() {
+		a.record.SourceWorkload = entry.Snapshot.Workload(mesh.NetworkAddress{Network: p.Self.Network, Address: a.from.Addr().Unmap()})
+	}
+	if !entry.Decision.Allowed && a.err == nil {
+		a.record.Flags = "DENY"
+	}
+	return entry
+}
+
+func (a *arrival) again(snap *store.Snapshot) policy.Decision {
+	target, err := a.find(snap)
+	if err != nil {
+		return policy.Decision{Reason: err.Error()}
+	}
+	if port := snap.Policies().Port(policy.Inbound, target); port.Protocol != a.port.Protocol {
+		return policy.Decision{Reason: fmt.Sprintf("policy now declares another protocol on port %d", target.Address.Port())}
+	}
+	return snap.Policies().Connect(a.connection(target))
+}
+
+func (a *arrival) connection(to policy.Destination) *policy.Connection {
+	return &policy.Connection{Source: a.source, SourceAddr: a.from, Destination: to.Address}
+}
+
+func (p *Proxy) appAddress(a *arrival) netip.AddrPort {
+	if p.App.IsValid() {
+		return netip.AddrPortFrom(p.App, a.target.Address.Port())
+	}
+	return a.target.Address
+}
+
+func (p *Proxy) dialApp(ctx context.Context, a *arrival) (net.Conn, error) {
+	app, err := p.Dial(ctx, p.appAddress(a))
+	if err != nil {
+		a.record.Flags = "CONNECT"
+		return nil, fmt.Errorf("dial app %s: %w", p.appAddress(a), err)
+	}
+	return app, nil
+}
+
+// carry moves the bytes, inspected where policy declares a protocol, until both
+// ends are done or the arrival is no longer admitted. It takes over down and app.
+func (p *Proxy) carry(ctx context.Context, a *arrival, entry *admission.Entry, down relay.Conn, app net.Conn) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	entry.OnCut(func(d policy.Decision) {
+		cancel(fmt.Errorf("%w: connection closed due to policy change: %s", ErrDenied, d.Reason))
+	})
+	if a.port.Protocol == policy.ProtocolMCP {
+		err := p.inspect(ctx, a, down, app)
+		return cause(ctx, err)
+	}
+	up, ok := app.(relay.Conn)
+	if !ok {
+		app.Close()
+		down.Close()
+		return fmt.Errorf("connection to the app %T cannot half-close", app)
+	}
+	result := relay.Copy(ctx, down, up)
+	a.record.BytesReceived, a.record.BytesSent = result.Sent, result.Received
+	return cause(ctx, result.Err)
+}
+
+func (p *Proxy) inspect(ctx context.Context, a *arrival, down relay.Conn, app net.Conn) error {
+	first := app // the connection that proved that the app is there serves the first exchange
+	defer func() {
+		if first != nil {
+			first.Close()
+		}
+	}()
+	return inspect.Serve(ctx, down, inspect.Config{
+		Conversation: &inspect.Conversation{
+			Direction: policy.Inbound, Source: a.source, Destination: p.Self.Principal,
+			Connection: *a.connection(a.target), Target: a.target, Port: a.port, Record: a.record,
+		},
+		Layers: p.Layers,
+		Policies: func() (*policy.Policies, uint64) {
+			snap := p.Store.Snapshot()
+			return snap.Policies(), snap.Version()
+		},
+		Upstream: func(ctx context.Context) (net.Conn, error) {
+			if c := first; c != nil {
+				first = nil
+				return c, nil
+			}
+			return p.Dial(ctx, p.appAddress(a))
+		},
+	})
+}
+
+// cause prefers the reason we cut a connection to the error that the cut made.
+func cause(ctx context.Context, err error) error {
+	if why := context.Cause(ctx); why != nil && ctx.Err() != nil {
+		return why
+	}
+	return err
+}

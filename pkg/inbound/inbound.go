@@ -1,0 +1,124 @@
+// Package inbound is the way from the mesh to the app, as one recipe: is it for
+// us, may it pass, is the app there, and then relay or inspect.
+package inbound
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+
+	"github.com/outrigger-mesh/outrigger/pkg/admission"
+	"github.com/outrigger-mesh/outrigger/pkg/hbone"
+	"github.com/outrigger-mesh/outrigger/pkg/inspect"
+	"github.com/outrigger-mesh/outrigger/pkg/mesh"
+	"github.com/outrigger-mesh/outrigger/pkg/policy"
+	"github.com/outrigger-mesh/outrigger/pkg/relay"
+	"github.com/outrigger-mesh/outrigger/pkg/store"
+	"github.com/outrigger-mesh/outrigger/pkg/telemetry"
+)
+
+// ErrDenied means that policy refused a connection, or cut it later.
+var ErrDenied = errors.New("denied by policy")
+
+// Config lists what the recipe uses.
+type Config struct {
+	Self     mesh.Self
+	Store    *store.Store
+	Register *admission.Register
+	Recorder *telemetry.Recorder
+	Layers   []inspect.Layer // for ports whose protocol is inspected
+
+	// App is where the app listens; the zero Addr means on the address that was
+	// asked for. A user's own server on 127.0.0.1 needs it.
+	App           netip.Addr
+	Dial          func(ctx context.Context, app netip.AddrPort) (net.Conn, error) // required
+	ReservedPorts []uint16                                                        // the sidecar's own, never dialled
+	Logger        *slog.Logger
+}
+
+// A Proxy carries connections from the mesh to the app.
+type Proxy struct{ Config }
+
+// New returns a proxy, or says what is missing.
+func New(c Config) (*Proxy, error) {
+	switch {
+	case c.Store == nil, c.Register == nil, c.Recorder == nil, c.Dial == nil:
+		return nil, errors.New("inbound proxy needs a store, a register, a recorder and a dial function")
+	case c.Logger == nil:
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Proxy{c}, nil
+}
+
+// Tunnel answers one CONNECT; it is the hbone.Handler.
+func (p *Proxy) Tunnel(ctx context.Context, in *hbone.Incoming) {
+	rec := p.Recorder.Connection(policy.Inbound, in.Remote)
+	rec.Source, rec.HBONEAddr, rec.TraceID = in.Peer.Principal, in.Authority, in.Header.TraceParent
+	var err error
+	defer func() { rec.Close(err) }()
+	defer p.recoverInto(&err)
+
+	a := &arrival{source: in.Peer.Principal, from: in.Remote, record: rec}
+	a.find = func(s *store.Snapshot) (policy.Destination, error) { return p.destination(s, in.Authority, in.Local) }
+	entry := p.admit(a)
+	defer entry.Release()
+	if a.err != nil {
+		err = errors.Join(a.err, in.Reject(statusOf(a.err)))
+		return
+	}
+	if !entry.Decision.Allowed {
+		err = errors.Join(fmt.Errorf("%w: %s", ErrDenied, entry.Decision.Reason), in.Reject(http.StatusUnauthorized))
+		return
+	}
+	app, err := p.dialApp(ctx, a)
+	if err != nil {
+		err = errors.Join(err, in.Reject(http.StatusServiceUnavailable))
+		return
+	}
+	tunnel, acceptErr := in.Accept(hbone.Header{Baggage: a.target.Workload.Baggage()})
+	if acceptErr != nil {
+		app.Close()
+		err = fmt.Errorf("accept tunnel: %w", acceptErr)
+		return
+	}
+	err = p.carry(ctx, a, entry, tunnel, app)
+}
+
+// Plain serves a connection that came without a tunnel, whose dialled address
+// was to. Nobody is authenticated; policy decides all the same. It takes over c.
+func (p *Proxy) Plain(ctx context.Context, c relay.Conn, to netip.AddrPort) {
+	from := addrPort(c.RemoteAddr())
+	rec := p.Recorder.Connection(policy.Inbound, from)
+	var err error
+	defer func() { rec.Close(err) }()
+	defer p.recoverInto(&err)
+
+	a := &arrival{from: from, record: rec}
+	a.find = func(s *store.Snapshot) (policy.Destination, error) { return p.destination(s, to.String(), to) }
+	entry := p.admit(a)
+	defer entry.Release()
+	if a.err != nil || !entry.Decision.Allowed {
+		reset(c)
+		if err = a.err; err == nil {
+			err = fmt.Errorf("%w: %s", ErrDenied, entry.Decision.Reason)
+		}
+		return
+	}
+	app, err := p.dialApp(ctx, a)
+	if err != nil {
+		reset(c)
+		return
+	}
+	err = p.carry(ctx, a, entry, c, app)
+}
+
+func (p *Proxy) recoverInto(err *error) {
+	if r := recover(); r != nil {
+		p.Logger.Error("inbound connection broke off by a bug in the sidecar", "panic", r)
+		*err = fmt.Errorf("internal error: %v", r)
+	}
+}

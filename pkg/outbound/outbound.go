@@ -1,0 +1,127 @@
+// Package outbound is the way from the app to the mesh, as one recipe: where is
+// it going, may it go there, open the tunnels, and then relay or inspect.
+package outbound
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+
+	"github.com/outrigger-mesh/outrigger/pkg/admission"
+	"github.com/outrigger-mesh/outrigger/pkg/capture"
+	"github.com/outrigger-mesh/outrigger/pkg/hbone"
+	"github.com/outrigger-mesh/outrigger/pkg/inspect"
+	"github.com/outrigger-mesh/outrigger/pkg/mesh"
+	"github.com/outrigger-mesh/outrigger/pkg/policy"
+	"github.com/outrigger-mesh/outrigger/pkg/route"
+	"github.com/outrigger-mesh/outrigger/pkg/store"
+	"github.com/outrigger-mesh/outrigger/pkg/telemetry"
+)
+
+// ErrDenied means that a connection may not go where it wanted to.
+var ErrDenied = errors.New("denied")
+
+// Config lists what the recipe uses.
+type Config struct {
+	Self     mesh.Self
+	Store    *store.Store
+	Register *admission.Register
+	Recorder *telemetry.Recorder
+	Routes   *route.Resolver
+	Balancer *route.Balancer // the resolver's
+	Tunnels  *hbone.Dialer
+	Layers   []inspect.Layer // for ports whose protocol is inspected
+
+	Dial          func(ctx context.Context, to netip.AddrPort) (net.Conn, error) // required: for plain TCP
+	ReservedPorts []uint16                                                       // the sidecar's own: on loopback they would loop
+	Logger        *slog.Logger
+}
+
+// A Proxy carries connections from the app to the mesh.
+type Proxy struct{ Config }
+
+// New returns a proxy, or says what is missing.
+func New(c Config) (*Proxy, error) {
+	switch {
+	case c.Store == nil, c.Register == nil, c.Recorder == nil, c.Routes == nil, c.Balancer == nil, c.Tunnels == nil, c.Dial == nil:
+		return nil, errors.New("outbound proxy needs a store, a register, a recorder, routes, a balancer, tunnels and a dial function")
+	case c.Logger == nil:
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Proxy{c}, nil
+}
+
+// Serve carries one connection of the app. It takes over c.
+func (p *Proxy) Serve(ctx context.Context, c *capture.Conn) {
+	rec := p.Recorder.Connection(policy.Outbound, c.Source)
+	rec.Source = p.Self.Principal
+	var err error
+	defer func() { rec.Close(err) }()
+	defer func() {
+		if r := recover(); r != nil {
+			p.Logger.Error("outbound connection broke off by a bug in the sidecar", "panic", r)
+			err = fmt.Errorf("internal error: %v", r)
+		}
+	}()
+
+	d := &departure{from: c.Source, record: rec}
+	if d.to, err = p.destination(c); err != nil {
+		refuse(c)
+		return
+	}
+	entry := p.admit(d)
+	defer entry.Release()
+	if !entry.Decision.Allowed {
+		err = fmt.Errorf("%w: %s", ErrDenied, entry.Decision.Reason)
+		refuse(c)
+		return
+	}
+	up, err := p.open(ctx, d)
+	if err != nil {
+		refuse(c)
+		return
+	}
+	err = p.carry(ctx, d, entry, c, up)
+}
+
+// destination is where the app wanted to go: where the listener leads, or where
+// the connection was going before it was redirected.
+func (p *Proxy) destination(c *capture.Conn) (route.Destination, error) {
+	if c.Forward != "" {
+		return parseForward(c.Forward)
+	}
+	if !c.Redirected() {
+		return route.Destination{}, fmt.Errorf("%w: %s was dialled itself, and nothing redirected the connection there", ErrDenied, c.Local)
+	}
+	if c.Original.Addr().IsLoopback() && slices.Contains(p.ReservedPorts, c.Original.Port()) {
+		return route.Destination{}, fmt.Errorf("%w: %s is the sidecar itself: the connection would loop", ErrDenied, c.Original)
+	}
+	return route.Destination{Address: c.Original}, nil
+}
+
+// parseForward reads the host:port of a listener's fixed destination.
+func parseForward(forward string) (route.Destination, error) {
+	if address, err := netip.ParseAddrPort(forward); err == nil {
+		return route.Destination{Address: address}, nil
+	}
+	host, text, err := net.SplitHostPort(forward)
+	if err != nil {
+		return route.Destination{}, fmt.Errorf("forward to %q: %w", forward, err)
+	}
+	port, err := strconv.ParseUint(text, 10, 16)
+	if err != nil || port == 0 {
+		return route.Destination{}, fmt.Errorf("forward to %q: %q is not a port", forward, text)
+	}
+	return route.Destination{Hostname: host, Port: uint16(port)}, nil
+}
+
+// refuse ends c so that the app sees a refusal, not a normal end.
+func refuse(c *capture.Conn) {
+	c.SetLinger(0)
+	c.Close()
+}

@@ -1,0 +1,97 @@
+package sidecar
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/outrigger-mesh/outrigger/pkg/admin"
+	"github.com/outrigger-mesh/outrigger/pkg/telemetry"
+)
+
+// An adminServer is one open admin port and what is served there.
+type adminServer struct {
+	listener net.Listener
+	run      func(ctx context.Context, ln net.Listener) error
+}
+
+func (a *adminServer) serve(ctx context.Context) error { return a.run(ctx, a.listener) }
+
+func (s *Sidecar) listenAdmin(ctx context.Context) (all []*adminServer, err error) {
+	a := admin.New(admin.Config{
+		Version: s.version, Ready: s.Pending, Metrics: s.recorder.Metrics(), Dump: s.dump, Facts: s.facts,
+		Quit: s.stop, Level: s.level, Logger: s.logger,
+	})
+	for _, p := range []struct {
+		address, flag string
+		run           func(context.Context, net.Listener) error
+	}{
+		{s.config.Admin.Address, "--admin-listen", a.ServePrivate},
+		{s.config.Admin.Metrics, "--metrics-listen", a.ServeMetrics},
+		{s.config.Admin.Readiness, "--ready-listen", a.ServeReadiness},
+	} {
+		if p.address == Off {
+			continue
+		}
+		ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", p.address)
+		if err != nil {
+			return all, fmt.Errorf("%w: choose another address with %s, or stop what uses it", err, p.flag)
+		}
+		all = append(all, &adminServer{ln, p.run})
+	}
+	return all, nil
+}
+
+// gauges tell the metrics what only the wiring knows.
+func (s *Sidecar) gauges() error {
+	return s.recorder.Watch(telemetry.Gauges{
+		XDS: func() telemetry.XDS {
+			st := s.xds.Status()
+			since := st.Since
+			if since.IsZero() {
+				since = s.started
+			}
+			return telemetry.XDS{Connected: st.Connected, Since: since}
+		},
+		Snapshot: func() uint64 { return s.store.Snapshot().Version() },
+		CertificateExpiry: func() time.Time {
+			svid, err := s.source.SVID()
+			if err != nil {
+				return time.Time{}
+			}
+			return svid.NotAfter
+		},
+	})
+}
+
+func (s *Sidecar) facts() []admin.Fact {
+	snap := s.store.Snapshot()
+	counts := snap.Counts()
+	certificate := "none"
+	if svid, err := s.source.SVID(); err == nil {
+		certificate = "valid until " + svid.NotAfter.UTC().Format(time.RFC3339)
+	} else if !errors.Is(err, context.Canceled) {
+		certificate = err.Error()
+	}
+	return []admin.Fact{
+		{Name: "identity", Value: s.self.Principal.String()},
+		{Name: "certificate", Value: certificate},
+		{Name: "control plane", Value: s.controlPlane()},
+		{Name: "configuration", Value: fmt.Sprintf("version %d: %d workloads, %d services, %d authorizations, %d agent policies",
+			snap.Version(), counts.Workloads, counts.Services, counts.Authorizations, counts.AgentPolicies)},
+		{Name: "pending", Value: strings.Join(s.Pending(), ", ")},
+		{Name: "open connections", Value: strconv.Itoa(s.register.Open())},
+	}
+}
+
+func (s *Sidecar) controlPlane() string {
+	st := s.xds.Status()
+	if st.Connected {
+		return "connected to " + st.Target + " since " + st.Since.UTC().Format(time.RFC3339)
+	}
+	return "not connected to " + st.Target + ": " + st.Error
+}

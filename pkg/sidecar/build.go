@@ -1,0 +1,221 @@
+package sidecar
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/outrigger-mesh/outrigger/pkg/admission"
+	"github.com/outrigger-mesh/outrigger/pkg/capture"
+	"github.com/outrigger-mesh/outrigger/pkg/discovery"
+	"github.com/outrigger-mesh/outrigger/pkg/hbone"
+	"github.com/outrigger-mesh/outrigger/pkg/identity"
+	"github.com/outrigger-mesh/outrigger/pkg/inbound"
+	"github.com/outrigger-mesh/outrigger/pkg/inspect"
+	"github.com/outrigger-mesh/outrigger/pkg/mcp"
+	"github.com/outrigger-mesh/outrigger/pkg/mesh"
+	"github.com/outrigger-mesh/outrigger/pkg/outbound"
+	"github.com/outrigger-mesh/outrigger/pkg/route"
+	"github.com/outrigger-mesh/outrigger/pkg/store"
+	"github.com/outrigger-mesh/outrigger/pkg/telemetry"
+	"github.com/outrigger-mesh/outrigger/pkg/xds"
+)
+
+// A Sidecar serves one workload.
+type Sidecar struct {
+	config  Config
+	version string
+	started time.Time
+	self    mesh.Self
+	level   *slog.LevelVar
+	logger  *slog.Logger
+	logs    []io.Closer
+	quit    chan struct{} // closed when somebody asked us to stop
+	stop    func()        // closes quit, once
+
+	recorder *telemetry.Recorder
+	source   identity.Source
+	crl      *identity.CRL
+	mutual   *identity.Mutual
+	store    *store.Store
+	register *admission.Register
+	changes  *discovery.Discovery
+	xds      *xds.Client
+	server   *hbone.Server
+	tunnels  *hbone.Dialer
+	inbound  *inbound.Proxy
+	outbound *outbound.Proxy
+}
+
+// build makes everything that does not need a listener.
+func (s *Sidecar) build() error {
+	for _, part := range []func() error{s.buildRecords, s.buildIdentity, s.buildConfiguration, s.buildTunnels, s.buildProxies} {
+		if err := part(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Sidecar) buildRecords() (err error) {
+	c := telemetry.Config{Format: telemetry.FormatText, Self: s.self, Version: s.version, Logger: s.logger, Level: s.level}
+	if s.config.Records.Format == "json" {
+		c.Format = telemetry.FormatJSON
+	}
+	if c.AccessLog, err = s.openLog(s.config.Records.AccessLog); err != nil {
+		return fmt.Errorf("open access log: %w", err)
+	}
+	if c.Audit, err = s.openLog(s.config.Records.Audit); err != nil {
+		return fmt.Errorf("open audit record: %w", err)
+	}
+	s.recorder, err = telemetry.New(c)
+	return err
+}
+
+func (s *Sidecar) openLog(path string) (io.Writer, error) {
+	switch path {
+	case Off, "":
+		return nil, nil
+	case "-":
+		return os.Stdout, nil
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	s.logs = append(s.logs, f)
+	return f, nil
+}
+
+func (s *Sidecar) buildIdentity() (err error) {
+	c := &s.config.Identity
+	if s.source, err = s.newSource(c); err != nil {
+		return err
+	}
+	if c.CRLFile != "" {
+		if s.crl, err = identity.NewCRL(identity.CRLConfig{Path: c.CRLFile, Logger: s.logger}); err != nil {
+			return err
+		}
+	}
+	s.mutual = &identity.Mutual{Source: s.source, CRL: s.crl}
+	return nil
+}
+
+func (s *Sidecar) newSource(c *IdentityConfig) (identity.Source, error) {
+	switch c.Provider {
+	case providerFiles:
+		return identity.NewFiles(identity.FilesConfig{
+			Cert: c.CertFile, Key: c.KeyFile, Bundle: c.BundleFile, Principal: s.self.Principal, Logger: s.logger,
+		})
+	case providerWorkloadAPI:
+		return identity.NewWorkloadAPI(identity.WorkloadAPIConfig{Address: c.Socket, Principal: s.self.Principal, Logger: s.logger})
+	}
+	return identity.NewCA(identity.CAConfig{
+		ControlPlane: s.config.caPlane(), Principal: s.self.Principal, TTL: time.Duration(c.TTL), Logger: s.logger,
+	})
+}
+
+func (s *Sidecar) buildConfiguration() (err error) {
+	s.store = store.New(store.Config{
+		Self:   s.self,
+		Expect: []string{store.KindWorkloads, store.KindAuthorizations, store.KindAgentPolicies},
+	})
+	s.register = admission.NewRegister(s.store)
+	if s.changes, err = discovery.New(discovery.Config{Store: s.store, Self: s.self, Logger: s.logger}); err != nil {
+		return err
+	}
+	id, err := node(&s.self, s.version)
+	if err != nil {
+		return err
+	}
+	plane := s.config.discoveryPlane()
+	s.xds, err = xds.New(xds.Config{
+		Target: plane.Target(), Credentials: freshCredentials{plane}, PerRPC: plane.PerRPC(), Node: id, Handler: s.changes, Logger: s.logger,
+		Types: []xds.Type{{URL: discovery.AddressType}, {URL: discovery.AuthorizationType}, {URL: discovery.AgentPolicyType}},
+	})
+	return err
+}
+
+func (s *Sidecar) buildTunnels() (err error) {
+	dial := func(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
+		return (&capture.Dialer{}).Dial(ctx, to)
+	}
+	if s.server, err = hbone.NewServer(hbone.ServerConfig{Mutual: s.mutual}); err != nil {
+		return err
+	}
+	s.tunnels, err = hbone.NewDialer(hbone.DialerConfig{Mutual: s.mutual, Dial: dial})
+	return err
+}
+
+func (s *Sidecar) buildProxies() (err error) {
+	layers := []inspect.Layer{mcp.New(mcp.Config{})}
+	dialer := &capture.Dialer{}
+	reserved := s.reservedPorts()
+	in := inbound.Config{
+		Self: s.self, Store: s.store, Register: s.register, Recorder: s.recorder, Layers: layers,
+		Dial: dialer.Dial, ReservedPorts: reserved, Logger: s.logger,
+	}
+	if s.config.Inbound.App != "" {
+		if in.App, err = netip.ParseAddr(s.config.Inbound.App); err != nil {
+			return fmt.Errorf("inbound.app: %w", err)
+		}
+	}
+	if s.inbound, err = inbound.New(in); err != nil {
+		return err
+	}
+	balancer := route.NewBalancer(route.BalancerConfig{})
+	routes, err := route.New(route.Config{
+		Self: &s.self, HBONEPort: portOf(s.config.Inbound.HBONE), AllowUnknown: s.config.Outbound.PassthroughUnknown, Balancer: balancer,
+	})
+	if err != nil {
+		return err
+	}
+	s.outbound, err = outbound.New(outbound.Config{
+		Self: s.self, Store: s.store, Register: s.register, Recorder: s.recorder, Layers: layers,
+		Routes: routes, Balancer: balancer, Tunnels: s.tunnels, Dial: dialer.Dial, ReservedPorts: reserved, Logger: s.logger,
+	})
+	return err
+}
+
+// reservedPorts are those we listen on ourselves: a connection to one of them
+// on our own address would loop.
+func (s *Sidecar) reservedPorts() []uint16 {
+	var ports []uint16
+	for _, address := range []string{s.config.Inbound.HBONE, s.config.Inbound.Plain, s.config.Outbound.Capture} {
+		if p := portOf(address); p != 0 {
+			ports = append(ports, p)
+		}
+	}
+	return ports
+}
+
+func portOf(address string) uint16 {
+	_, text, err := net.SplitHostPort(address)
+	if err != nil {
+		return 0
+	}
+	port, err := strconv.ParseUint(text, 10, 16)
+	if err != nil {
+		return 0
+	}
+	return uint16(port)
+}
+
+// closeLogs ends the records and then the files they go to.
+func (s *Sidecar) closeLogs() error {
+	var errs []error
+	if s.recorder != nil {
+		errs = append(errs, s.recorder.Close())
+	}
+	for _, f := range s.logs {
+		errs = append(errs, f.Close())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,87 @@
+package sidecar
+
+// Config is everything an operator may say to a sidecar. Each leaf may come from
+// a flag, an environment variable or the YAML file; the tags name them, and the
+// flags, the documentation and the JSON Schema are made from the tags.
+type Config struct {
+	Workload  WorkloadConfig  `json:"workload,omitzero" jsonschema:"The pod that the sidecar serves; the injector fills this from the pod."`
+	Identity  IdentityConfig  `json:"identity,omitzero" jsonschema:"Where the sidecar's certificate comes from."`
+	Discovery DiscoveryConfig `json:"discovery,omitzero" jsonschema:"Where workloads, authorizations and agent policies come from."`
+	Inbound   InboundConfig   `json:"inbound,omitzero" jsonschema:"From the mesh to the app."`
+	Outbound  OutboundConfig  `json:"outbound,omitzero" jsonschema:"From the app to the mesh."`
+	Admin     AdminConfig     `json:"admin,omitzero" jsonschema:"Readiness, metrics and status."`
+	Records   RecordsConfig   `json:"records,omitzero" jsonschema:"Access log and audit record."`
+	Drain     DrainConfig     `json:"drain,omitzero" jsonschema:"How the sidecar stops."`
+}
+
+// WorkloadConfig names the pod.
+type WorkloadConfig struct {
+	Name           string            `json:"name,omitzero" flag:"name" env:"POD_NAME" jsonschema:"Name of the pod."`
+	Namespace      string            `json:"namespace,omitzero" flag:"namespace" env:"POD_NAMESPACE" jsonschema:"Namespace of the pod."`
+	ServiceAccount string            `json:"serviceAccount,omitzero" flag:"service-account" env:"SERVICE_ACCOUNT" jsonschema:"Service account of the pod."`
+	TrustDomain    string            `json:"trustDomain,omitzero" flag:"trust-domain" env:"TRUST_DOMAIN" jsonschema:"Trust domain of the mesh, cluster.local by default."`
+	Addresses      []string          `json:"addresses,omitzero" flag:"address" env:"INSTANCE_IP" jsonschema:"IP addresses of the pod; the first one names it to the control plane."`
+	Network        string            `json:"network,omitzero" flag:"network" env:"NETWORK" jsonschema:"Network the pod is in; empty for the default one."`
+	ClusterID      string            `json:"clusterID,omitzero" flag:"cluster-id" env:"ISTIO_META_CLUSTER_ID,CLUSTER_ID" jsonschema:"Cluster the pod is in, Kubernetes by default."`
+	ClusterDomain  string            `json:"clusterDomain,omitzero" flag:"cluster-domain" env:"CLUSTER_DOMAIN" jsonschema:"DNS domain of the cluster, cluster.local by default."`
+	RootNamespace  string            `json:"rootNamespace,omitzero" flag:"root-namespace" env:"ROOT_NAMESPACE" jsonschema:"Namespace of mesh-wide policies, istio-system by default."`
+	Labels         map[string]string `json:"labels,omitzero" flag:"label" env:"POD_LABELS" jsonschema:"Labels of the pod as key=value, for policies that select by labels."`
+	LabelsFile     string            `json:"labelsFile,omitzero" flag:"labels-file" env:"POD_LABELS_FILE" jsonschema:"File with the labels of the pod as the Kubernetes downward API writes them."`
+}
+
+// IdentityConfig says where the certificate comes from.
+type IdentityConfig struct {
+	Provider   string   `json:"provider,omitzero" flag:"identity-provider" env:"IDENTITY_PROVIDER" jsonschema:"ca (an Istio CA, the default), files, or workload-api (SPIFFE Workload API, as SPIRE serves it)."`
+	CAAddress  string   `json:"caAddress,omitzero" flag:"ca-address" env:"CA_ADDRESS" jsonschema:"host:port of the Istio CA; the control plane's by default."`
+	CARoot     string   `json:"caRoot,omitzero" flag:"ca-root" env:"CA_ROOT_CA" jsonschema:"Roots that the CA's server certificate must chain to: a file, PEM text or SYSTEM; the control plane's by default."`
+	CAName     string   `json:"caName,omitzero" flag:"ca-name" env:"ALT_CA_HOSTNAME" jsonschema:"Name in the CA's server certificate, if it is not the host of its address."`
+	TTL        Duration `json:"ttl,omitzero" flag:"cert-ttl" env:"SECRET_TTL" jsonschema:"How long a certificate is asked for, 24h by default."`
+	CertFile   string   `json:"certFile,omitzero" flag:"cert-file" env:"IDENTITY_CERT_FILE" jsonschema:"PEM certificate chain, leaf first (provider files)."`
+	KeyFile    string   `json:"keyFile,omitzero" flag:"key-file" env:"IDENTITY_KEY_FILE" jsonschema:"PEM private key (provider files)."`
+	BundleFile string   `json:"bundleFile,omitzero" flag:"bundle-file" env:"IDENTITY_BUNDLE_FILE" jsonschema:"PEM roots of the trust domain (provider files)."`
+	Socket     string   `json:"socket,omitzero" flag:"workload-api-socket" env:"SPIFFE_ENDPOINT_SOCKET" jsonschema:"Address of the SPIFFE Workload API, e.g. unix:///run/spire/agent.sock (provider workload-api)."`
+	CRLFile    string   `json:"crlFile,omitzero" flag:"crl-file" env:"CRL_PATH" jsonschema:"PEM or DER list of revoked certificates; watched."`
+}
+
+// DiscoveryConfig says where configuration comes from.
+type DiscoveryConfig struct {
+	Address     string   `json:"address,omitzero" flag:"xds-address" env:"XDS_ADDRESS" jsonschema:"host:port of the xDS server, istiod.istio-system.svc:15012 by default."`
+	Root        string   `json:"root,omitzero" flag:"xds-root" env:"XDS_ROOT_CA" jsonschema:"Roots that the xDS server's certificate must chain to: a file, PEM text or SYSTEM."`
+	Name        string   `json:"name,omitzero" flag:"xds-name" env:"ALT_XDS_HOSTNAME" jsonschema:"Name in the xDS server's certificate, if it is not the host of its address."`
+	Token       string   `json:"token,omitzero" flag:"token-file" env:"AUTH_TOKEN" jsonschema:"File with the token that proves the pod's identity to the control plane; read again for every connection."`
+	PolicyFiles []string `json:"policyFiles,omitzero" flag:"policy-file" env:"POLICY_FILES" jsonschema:"Files or directories with agent policies, beside those that come by xDS; watched."`
+}
+
+// InboundConfig says where the mesh reaches us and where the app is.
+type InboundConfig struct {
+	HBONE string `json:"hbone,omitzero" flag:"hbone-listen" env:"HBONE_LISTEN" jsonschema:"Address for tunnels from the mesh, :15008 by default. Its port is also the one that peers are dialled on."`
+	Plain string `json:"plain,omitzero" flag:"plain-listen" env:"PLAIN_LISTEN" jsonschema:"Address for redirected connections without a tunnel, :15006 by default; off turns it off."`
+	App   string `json:"app,omitzero" flag:"app-address" env:"APP_ADDRESS" jsonschema:"IP address on which the app listens; by default the one that was asked for."`
+}
+
+// OutboundConfig says how the app's connections are taken.
+type OutboundConfig struct {
+	Capture            string    `json:"capture,omitzero" flag:"outbound-listen" env:"OUTBOUND_LISTEN" jsonschema:"Address for redirected connections of the app, :15001 by default; off turns it off."`
+	Forwards           []Forward `json:"forwards,omitzero" flag:"forward" env:"FORWARDS" jsonschema:"Listeners for an app that calls the sidecar by its address: listen=host:port, as in 127.0.0.1:8080=github.tools.svc.cluster.local:80."`
+	PassthroughUnknown bool      `json:"passthroughUnknown,omitzero" flag:"passthrough-unknown" env:"PASSTHROUGH_UNKNOWN" jsonschema:"Let connections to addresses that the mesh does not know pass as plain TCP; refused by default."`
+}
+
+// AdminConfig says where the sidecar tells about itself.
+type AdminConfig struct {
+	Address   string `json:"address,omitzero" flag:"admin-listen" env:"ADMIN_LISTEN" jsonschema:"Address of status, config dump and profiles, 127.0.0.1:15000 by default; off turns it off."`
+	Metrics   string `json:"metrics,omitzero" flag:"metrics-listen" env:"METRICS_LISTEN" jsonschema:"Address of /metrics, :15020 by default; off turns it off."`
+	Readiness string `json:"readiness,omitzero" flag:"ready-listen" env:"READY_LISTEN" jsonschema:"Address of /healthz/ready, :15021 by default; off turns it off."`
+}
+
+// RecordsConfig says where records go.
+type RecordsConfig struct {
+	AccessLog string `json:"accessLog,omitzero" flag:"access-log" env:"ACCESS_LOG" jsonschema:"File for the access log, - for standard output (the default), off for none."`
+	Format    string `json:"format,omitzero" flag:"log-format" env:"LOG_FORMAT" jsonschema:"Form of the access log and of the sidecar's own log: plain (the default) or json."`
+	Audit     string `json:"audit,omitzero" flag:"audit-log" env:"AUDIT_LOG" jsonschema:"File for the audit record, one JSON object a line; - for standard output, off for none (the default)."`
+	Level     string `json:"level,omitzero" flag:"log-level" env:"LOG_LEVEL" jsonschema:"debug, info (the default), warn or error."`
+}
+
+// DrainConfig says how the sidecar stops.
+type DrainConfig struct {
+	Deadline Duration `json:"deadline,omitzero" flag:"drain-deadline" env:"CONNECTION_TERMINATION_DEADLINE" jsonschema:"How long open connections may go on after the sidecar was told to stop, 5s by default."`
+}

@@ -1,0 +1,84 @@
+package sidecar
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strings"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	"github.com/outrigger-mesh/outrigger/pkg/identity"
+	"github.com/outrigger-mesh/outrigger/pkg/mesh"
+)
+
+// freshCredentials reads the roots of the control plane again for every
+// connection: they rotate, and may not be there yet when the sidecar starts.
+type freshCredentials struct{ plane *identity.ControlPlane }
+
+func (c freshCredentials) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	now, err := c.plane.Credentials()
+	if err != nil {
+		return nil, nil, err
+	}
+	return now.ClientHandshake(ctx, authority, raw)
+}
+
+func (c freshCredentials) ServerHandshake(net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	return nil, nil, fmt.Errorf("these credentials are a client's")
+}
+
+func (c freshCredentials) Info() credentials.ProtocolInfo {
+	return credentials.ProtocolInfo{SecurityProtocol: "tls", ServerName: c.plane.ServerName}
+}
+
+func (c freshCredentials) Clone() credentials.TransportCredentials { return c }
+
+func (c freshCredentials) OverrideServerName(string) error { return nil }
+
+// discoveryPlane is where xDS comes from; caPlane where certificates come from,
+// by default the same.
+func (c *Config) discoveryPlane() *identity.ControlPlane {
+	return &identity.ControlPlane{
+		Address: c.Discovery.Address, RootCA: c.Discovery.Root, ServerName: c.Discovery.Name,
+		TokenFile: c.Discovery.Token, Headers: map[string]string{"clusterid": c.Workload.ClusterID},
+	}
+}
+
+func (c *Config) caPlane() identity.ControlPlane {
+	plane := *c.discoveryPlane()
+	if c.Identity.CAAddress != "" {
+		plane.Address, plane.ServerName = c.Identity.CAAddress, ""
+	}
+	if c.Identity.CARoot != "" {
+		plane.RootCA = c.Identity.CARoot
+	}
+	if c.Identity.CAName != "" {
+		plane.ServerName = c.Identity.CAName
+	}
+	return plane
+}
+
+// node is how we present ourselves: as a ztunnel, which is whom istiod serves
+// workloads and authorizations. Without NODE_NAME: istiod would add every pod of the node.
+func node(self *mesh.Self, version string) (*corev3.Node, error) {
+	metadata, err := structpb.NewStruct(map[string]any{
+		"NAME": self.Name, "NAMESPACE": self.Namespace, "SERVICE_ACCOUNT": self.Principal.ServiceAccount(),
+		"INSTANCE_IPS": joinAddresses(self), "CLUSTER_ID": self.ClusterID, "NETWORK": self.Network, "ISTIO_VERSION": version,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("make xDS node: %w", err)
+	}
+	id := fmt.Sprintf("ztunnel~%s~%s.%s~%s.svc.%s", self.Addresses[0], self.Name, self.Namespace, self.Namespace, self.ClusterDomain)
+	return &corev3.Node{Id: id, Metadata: metadata}, nil
+}
+
+func joinAddresses(self *mesh.Self) string {
+	texts := make([]string, len(self.Addresses))
+	for i, a := range self.Addresses {
+		texts[i] = a.String()
+	}
+	return strings.Join(texts, ",")
+}

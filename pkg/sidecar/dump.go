@@ -1,0 +1,65 @@
+package sidecar
+
+import (
+	"crypto/x509"
+	"iter"
+	"slices"
+	"strings"
+
+	"github.com/outrigger-mesh/outrigger/pkg/admin"
+)
+
+// dump is the configuration in force, for /config_dump.
+func (s *Sidecar) dump() any {
+	snap := s.store.Snapshot()
+	workloads := slices.Collect(snap.Workloads())
+	return admin.Dump{
+		Workloads:     admin.Workloads(workloads),
+		Services:      admin.Services(slices.Collect(snap.Services()), workloads),
+		Policies:      policies(snap.Authorizations()),
+		AgentPolicies: policies(snap.AgentPolicies()),
+		StaticConfig:  struct{}{},
+		Version:       map[string]string{"version": s.version},
+		Config:        s.config,
+		Certificates:  s.certificates(),
+	}
+}
+
+// A described policy says of itself what a dump shows.
+type described interface {
+	Version() string
+	Quarantined() error
+}
+
+func policies[P described](all iter.Seq2[string, P]) []admin.Policy {
+	list := []admin.Policy{}
+	for key, p := range all {
+		d := admin.Policy{Version: p.Version()}
+		d.Namespace, d.Name, _ = strings.Cut(key, "/")
+		if err := p.Quarantined(); err != nil {
+			d.Problem = err.Error()
+		}
+		list = append(list, d)
+	}
+	slices.SortFunc(list, func(a, b admin.Policy) int {
+		return strings.Compare(a.Namespace+"/"+a.Name, b.Namespace+"/"+b.Name)
+	})
+	return list
+}
+
+func (s *Sidecar) certificates() []admin.Certificate {
+	c := admin.Certificate{Identity: s.self.Principal.String(), State: "Available", CertChain: []admin.Cert{}, RootCerts: []admin.Cert{}}
+	svid, err := s.source.SVID()
+	if err != nil {
+		c.State = "Unavailable: " + err.Error()
+		return []admin.Certificate{c}
+	}
+	var chain []*x509.Certificate
+	for _, der := range svid.Certificate.Certificate {
+		if cert, err := x509.ParseCertificate(der); err == nil {
+			chain = append(chain, cert)
+		}
+	}
+	c.CertChain = admin.Certs(chain)
+	return []admin.Certificate{c}
+}
