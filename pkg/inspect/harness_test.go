@@ -109,7 +109,7 @@ func peer(t testing.TB, f func(net.Conn, *bufio.Reader)) string {
 			}
 			conns.Go(func() {
 				defer c.Close()
-				c.SetDeadline(time.Now().Add(30 * time.Second))
+				c.SetDeadline(time.Now().Add(5 * time.Minute))
 				f(c, bufio.NewReader(c))
 			})
 		}

@@ -49,6 +49,9 @@ const (
 	// before we listen whether it ends. Shorter ones need no second goroutine.
 	watchAfter = 50 * time.Millisecond
 
+	// patience is how long a read waits with a buffer at hand.
+	patience = 500 * time.Millisecond
+
 	sendGrace = 100 * time.Millisecond // for the last of a request's body, once the response has ended
 
 	drainTime   = 5 * time.Second // without a byte of a body that nobody wants

@@ -191,3 +191,46 @@ func TestServeTellsThatTheAppCannotBeReached(t *testing.T) {
 		}
 	})
 }
+
+func TestServeDoesNotWaitForABodyThatTheAppAnsweredWithout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		conn, done := pipe(t, Config{}, answers(0, "HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n"))
+		defer conn.Close()
+		start := time.Now()
+		go io.WriteString(conn, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\nxxx")
+		got, _ := io.ReadAll(conn)
+		if err := <-done; err != nil || status(string(got)) != "413" || time.Since(start) != sendGrace {
+			t.Errorf("got %q and %v after %v", got, err, time.Since(start))
+		}
+	})
+}
+
+func TestReaderWaitsWithoutABuffer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := net.Pipe()
+		defer a.Close()
+		r := &reader{conn: b}
+		done := make(chan error)
+		for range 2 {
+			go func() { done <- r.fill(time.Now().Add(time.Hour)) }()
+			time.Sleep(time.Minute)
+			synctest.Wait()
+			if r.buf != nil {
+				t.Error("holds a buffer after a minute")
+			}
+			go io.WriteString(a, strings.Repeat("0123456789", 3))
+			if err := <-done; err != nil {
+				t.Fatal(err)
+			}
+			for r.buffered() < 30 {
+				if err := r.fill(time.Now().Add(time.Hour)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if got := string(r.buf[r.r:r.w]); got != strings.Repeat("0123456789", 3) {
+				t.Errorf("read %q", got)
+			}
+			r.discard()
+		}
+	})
+}

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -17,7 +19,10 @@ type reader struct {
 	r, w  int   // buf[r:w] is unread
 	err   error // of the read that returned the last bytes
 	total int64 // bytes read
-	block func() error
+
+	waiter  interface{ willWait() error } // told before each wait; may be nil
+	stopped atomic.Bool                   // reads fail as if their time was up
+	tip     [16]byte                      // for the first bytes after a long wait
 }
 
 var (
@@ -58,15 +63,58 @@ func (r *reader) buffered() int { return r.w - r.r }
 
 // fill reads once, until by. It may move what is buffered.
 func (r *reader) fill(by time.Time) error {
-	if r.block != nil {
-		if err := r.block(); err != nil {
+	if r.waiter != nil {
+		if err := r.waiter.willWait(); err != nil {
 			return err
 		}
 	}
+	soon := time.Now().Add(patience)
+	if r.buffered() > 0 || !soon.Before(by) {
+		return r.readBy(by)
+	}
+	if err := r.readBy(soon); !isTimeout(err) {
+		return err
+	}
+	return r.wait(by)
+}
+
+// readBy reads once, until by.
+func (r *reader) readBy(by time.Time) error {
 	if err := r.conn.SetReadDeadline(by); err != nil {
 		return err
 	}
+	if r.stopped.Load() {
+		return os.ErrDeadlineExceeded
+	}
 	return r.read()
+}
+
+// wait waits for the first bytes after a silence, without a buffer.
+func (r *reader) wait(by time.Time) error {
+	r.release()
+	if err := r.conn.SetReadDeadline(by); err != nil {
+		return err
+	}
+	if r.stopped.Load() {
+		return os.ErrDeadlineExceeded
+	}
+	n, err := r.conn.Read(r.tip[:])
+	if n == 0 {
+		return err
+	}
+	r.buf = getBuffer(smallSize)
+	r.r, r.w = 0, copy(r.buf, r.tip[:n])
+	r.total += int64(n)
+	if !isTimeout(err) {
+		r.err = err
+	}
+	return nil
+}
+
+// interrupt ends a read that is under way, and those to come.
+func (r *reader) interrupt() {
+	r.stopped.Store(true)
+	r.conn.SetReadDeadline(time.Unix(1, 0))
 }
 
 // read reads once, without a change of the deadline.

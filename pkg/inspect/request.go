@@ -9,6 +9,7 @@ type incoming struct {
 	exchange Exchange
 	request  Request
 	body     body
+	owner    requestBody
 	fields   [24]Field
 	http10   bool
 	expects  bool // "100-continue" waits for an answer

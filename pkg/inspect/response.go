@@ -82,15 +82,18 @@ type received struct {
 // A responseBody is a body that somebody closes.
 type responseBody struct {
 	body
-	closed func()
+	upstream *upstream
+	again    bool // the connection may go on after it
 }
 
-// Close ends the reading. A connection whose body was not read to its end is not
-// used again.
+// Close ends the exchange with the app. A connection whose body was not read to its
+// end is not used again.
 func (b *responseBody) Close() error {
-	if b.closed != nil {
-		b.closed()
-		b.closed = nil
+	if b.upstream.current == b {
+		b.upstream.finish()
 	}
 	return nil
 }
+
+func (b *responseBody) bodyBegins() error { return nil }
+func (b *responseBody) bodyEnds()         { b.upstream.clean = b.again }

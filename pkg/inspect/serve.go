@@ -30,7 +30,7 @@ func newServer(downstream net.Conn, c Config, leave context.CancelCauseFunc) *se
 	s.watch.in = &s.in
 	s.watch.gone = func(error) { leave(ErrDisconnected) }
 	s.up = newUpstream(c.Upstream, &s.Limits)
-	s.up.interrupt = func() { downstream.SetReadDeadline(time.Unix(1, 0)) }
+	s.up.interrupt = s.in.interrupt
 	s.handler = s.up
 	for i := len(c.Layers) - 1; i >= 0; i-- {
 		s.handler = c.Layers[i](s.handler)
@@ -141,7 +141,8 @@ func (s *server) prepare(in *incoming) {
 	b := &in.body
 	b.in, b.framing, b.left = &s.in, in.framing, max(in.length, 0)
 	b.idle, b.rate = s.Limits.Body, s.Limits.BodyRate
-	b.owner = &requestBody{s, in.expects}
+	in.owner = requestBody{s, in.expects}
+	b.owner = &in.owner
 	if in.length == 0 {
 		b.framing, b.begun, b.err = framingNone, true, io.EOF
 	}
@@ -217,7 +218,7 @@ func (s *server) respond(resp *Response, how outgoing) error {
 	}
 	err := errors.New("status is not one of a final response")
 	if resp.Status >= 200 && resp.Status <= 599 {
-		err = s.out.begin(func(b []byte) ([]byte, error) { return appendResponse(b, resp, length, how) })
+		err = s.out.head(appendResponse(s.out.begin(), resp, length, how))
 	}
 	if err != nil {
 		return &sourceError{err}
@@ -284,6 +285,7 @@ func (s *server) linger() {
 		return
 	}
 	by := time.Now().Add(lingerTime)
+	s.in.stopped.Store(false)
 	for end := s.in.total + lingerBytes; s.in.total < end; {
 		s.in.r = s.in.w
 		if s.in.fill(by) != nil {

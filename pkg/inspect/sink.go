@@ -20,6 +20,8 @@ type sink struct {
 	buf   []byte
 	begun bool  // the final response has begun
 	total int64 // bytes written
+
+	framed bodyWriter // of the body that is being written
 }
 
 // continues writes "100 Continue", unless the final response has begun.
@@ -32,27 +34,28 @@ func (s *sink) continues() error {
 	return s.write([]byte("HTTP/1.1 100 Continue\r\n\r\n"))
 }
 
-// begin starts a message with what head appends.
-func (s *sink) begin(head func([]byte) ([]byte, error)) error {
+// begin starts a message and returns the buffer to append its head to.
+func (s *sink) begin() []byte {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.begun = true
+	s.mu.Unlock()
 	if s.buf == nil {
 		s.buf = getBuffer(sinkSize)[:0]
 	}
-	b, err := head(s.buf)
+	return s.buf
+}
+
+// head takes the buffer back with the head in it, or why there is none.
+func (s *sink) head(b []byte, err error) error {
 	if err != nil {
-		s.buf = s.buf[:0]
 		return err
 	}
-	if cap(b) != cap(s.buf) { // a head that layers made larger than the buffer
-		defer func() { s.buf = getBuffer(sinkSize)[:0] }()
-		putBuffer(s.buf)
-		s.buf = nil
-		return s.write(b)
+	if cap(b) == cap(s.buf) {
+		s.buf = b
+		return nil
 	}
-	s.buf = b
-	return nil
+	s.release() // layers made the head larger than the buffer
+	return s.write(b)
 }
 
 // write writes at once.
@@ -161,7 +164,8 @@ func (e *sourceError) Unwrap() error { return e.err }
 // body writes a body: of that length, or chunked if it is negative, or if raw up
 // to the end of src. Whatever src has is sent before src is waited for.
 func (s *sink) body(src io.Reader, length int64, raw bool) error {
-	w := &bodyWriter{sink: s, length: length, left: length, raw: raw}
+	s.framed = bodyWriter{sink: s, length: length, left: length, raw: raw}
+	w := &s.framed
 	var err error
 	switch src := src.(type) {
 	case *body:
@@ -236,11 +240,8 @@ func (w *bodyWriter) put(p []byte) error {
 // own writes a body that we read off a connection: what has gathered is flushed
 // exactly when that connection has to be waited for.
 func (w *bodyWriter) own(src *body) error {
-	src.in.block = func() error {
-		w.err = w.idle()
-		return w.err
-	}
-	defer func() { src.in.block = nil }()
+	src.in.waiter = w
+	defer func() { src.in.waiter = nil }()
 	for {
 		p, err := src.next(bufferSize)
 		if err == io.EOF {
@@ -253,6 +254,12 @@ func (w *bodyWriter) own(src *body) error {
 			return err
 		}
 	}
+}
+
+// willWait flushes what has gathered, because the source will have to be waited for.
+func (w *bodyWriter) willWait() error {
+	w.err = w.idle()
+	return w.err
 }
 
 // foreign writes any other body: what has been read is flushed before the next

@@ -132,7 +132,7 @@ func (u *upstream) trip(r *Request) (*Response, error) {
 // send sends a request: a small one in one piece, after all of it was read; of a
 // large one the body, on its own goroutine beside the response.
 func (u *upstream) send(r *Request) error {
-	if err := u.out.begin(func(b []byte) ([]byte, error) { return appendRequest(b, r) }); err != nil {
+	if err := u.out.head(appendRequest(u.out.begin(), r)); err != nil {
 		return err
 	}
 	if r.ContentLength == 0 {
@@ -210,24 +210,11 @@ func (u *upstream) accept(in *received) *Response {
 	if in.framing == framingLength {
 		b.left = in.length
 	}
-	b.owner = &bodyEnd{u: u, again: !in.close}
-	b.closed = func() {
-		if u.current == b {
-			u.finish()
-		}
-	}
+	b.upstream, b.again = u, !in.close
+	b.owner = b
 	u.current, resp.Body = b, b
 	return resp
 }
-
-// A bodyEnd makes the connection clean when a response was read to its end.
-type bodyEnd struct {
-	u     *upstream
-	again bool
-}
-
-func (e *bodyEnd) bodyBegins() error { return nil }
-func (e *bodyEnd) bodyEnds()         { e.u.clean = e.again }
 
 // finish ends an exchange: it waits for the request's body, or cuts the connection
 // if the response made it pointless.
