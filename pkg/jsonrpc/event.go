@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 )
 
@@ -36,6 +37,7 @@ type EventReader struct {
 	begun      bool // the byte order mark was looked for
 	afterCR    bool // an LF that comes next belongs to the last line end
 	line       []byte
+	data       []byte // what event.Data began in
 	event      Event
 	size       int  // bytes of the block so far
 	fields     bool // the block has a field that counts
@@ -48,7 +50,15 @@ func NewEventReader(r io.Reader, max int) *EventReader {
 	return &EventReader{r: r, max: orDefault(max, 4<<20), finished: true}
 }
 
-const eventBuffer = 4096
+const (
+	eventBuffer = 4096
+	maxKeptLine = 32 << 10
+)
+
+// Reset makes the reader read another stream, with the memory it has.
+func (r *EventReader) Reset(from io.Reader) {
+	*r = EventReader{r: from, max: r.max, buf: r.buf, line: r.line, data: r.data, finished: true}
+}
 
 // Next returns the next block that has a data, id or retry field, or the next
 // comment, as soon as its last byte is there. Its Data is valid until the next
@@ -82,7 +92,13 @@ func (r *EventReader) Next() (Event, error) {
 }
 
 func (r *EventReader) clear() {
-	r.event = Event{Data: r.event.Data[:0], Retry: -1}
+	r.event = Event{Retry: -1}
+	if cap(r.data) > maxKeptLine {
+		r.data = nil // an idle stream does not keep what one event needed
+	}
+	if cap(r.line) > maxKeptLine {
+		r.line = nil
+	}
 	r.size, r.fields, r.finished = 0, false, false
 }
 
@@ -93,10 +109,11 @@ func (r *EventReader) field(line []byte) {
 	switch string(name) {
 	case "data":
 		if r.event.HasData {
-			r.event.Data = append(r.event.Data, '\n')
+			r.event.Data = append(append(r.event.Data, '\n'), value...)
+		} else { // the buffers change places: the first line is not copied
+			r.event.Data, r.event.HasData, r.fields = value, true, true
+			r.line, r.data = r.data, r.line
 		}
-		r.event.Data = append(r.event.Data, value...)
-		r.event.HasData, r.fields = true, true
 	case "event":
 		r.event.Type = validText(value)
 	case "id":
@@ -161,6 +178,9 @@ func (r *EventReader) keep(part []byte) error {
 	if r.size > r.max {
 		r.err = fmt.Errorf("read event of more than %d bytes: %w", r.max, ErrEventTooLarge)
 		return r.err
+	}
+	if len(r.line)+len(part) > cap(r.line) {
+		r.line = slices.Grow(r.line, max(len(part), cap(r.line)))
 	}
 	r.line = append(r.line, part...)
 	return nil

@@ -173,8 +173,7 @@ func (e *exchange) askOwner(c *call, object policy.Object) policy.Decision {
 }
 
 func (e *exchange) ask(c *call, object policy.Object) policy.Decision {
-	q := e.question(c.method.name, object, c.args)
-	return e.judge.Call(&q)
+	return e.judge.Call(e.question(c.method.name, object, c.args))
 }
 
 // denyAll answers the calls that were denied. In a batch the others are

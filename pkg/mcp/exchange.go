@@ -31,11 +31,13 @@ type exchange struct {
 	lent     *lentBody
 	requests *jsonrpc.Parser
 	answers  *jsonrpc.Parser
+	stream   stream
 	in       []byte // what came back
 	out      []byte // what goes back
 	failed   error  // why the exchange did not end well
-	scratch  []byte
 
+	asking  policy.Call
+	one     call    // the first of calls
 	calls   []*call // what the request asks, in order
 	records []*telemetry.Call
 }
@@ -57,8 +59,8 @@ type call struct {
 func newExchange(g *governor) *exchange {
 	return &exchange{
 		governor: g,
-		requests: newRequestParser(g.config.RequestBytes),
-		answers:  newAnswerParser(g.config.MessageBytes),
+		requests: g.newRequestParser(),
+		answers:  g.newAnswerParser(),
 	}
 }
 
@@ -82,6 +84,9 @@ func (e *exchange) end(err error) {
 	if e.lent != nil {
 		e.lent.revoke()
 	}
+	if e.stream.events != nil {
+		e.stream.events.Reset(nil)
+	}
 	e.requests.Forget()
 	e.answers.Forget()
 	clear(e.calls)
@@ -90,15 +95,23 @@ func (e *exchange) end(err error) {
 	clear(e.header)
 	g := e.governor
 	*e = exchange{
-		governor: g, requests: e.requests, answers: e.answers, header: e.header,
-		body: small(e.body), in: small(e.in), out: small(e.out), scratch: small(e.scratch),
-		calls: e.calls[:0], records: e.records[:0], values: e.values[:0],
+		governor: g, requests: e.requests, answers: e.answers, stream: stream{events: e.stream.events}, header: e.header,
+		body: small(e.body), in: small(e.in), out: small(e.out),
+		one: call{asked: smallAsked(e.one.asked)}, calls: e.calls[:0], records: e.records[:0], values: e.values[:0],
 	}
 	g.exchanges.Put(e)
 }
 
 // maxKept is the largest buffer that is kept for the next exchange.
 const maxKept = 64 << 10
+
+func smallAsked(objects []policy.Object) []policy.Object {
+	clear(objects)
+	if cap(objects) > 16 {
+		return nil
+	}
+	return objects[:0]
+}
 
 func small(b []byte) []byte {
 	if cap(b) > maxKept {
@@ -117,14 +130,15 @@ func (e *exchange) newRecord() *telemetry.Call {
 	return r
 }
 
-// question is what policy is asked about one object of a method.
-func (e *exchange) question(method string, object policy.Object, args []byte) policy.Call {
+// question is what policy is asked about one object of a method, until the
+// next question.
+func (e *exchange) question(method string, object policy.Object, args []byte) *policy.Call {
 	r := e.x.Request
 	session := ""
 	if !e.modern {
 		session = r.Header.Get(sessionHeader)
 	}
-	return policy.Call{
+	e.asking = policy.Call{
 		Direction:   e.x.Direction,
 		Source:      e.x.Source,
 		SourceAddr:  e.x.Connection.SourceAddr,
@@ -137,6 +151,7 @@ func (e *exchange) question(method string, object policy.Object, args []byte) po
 		HTTP:        policy.HTTPRequest{Method: r.Method, Path: r.Path, Host: r.Host, Header: e.httpHeader()},
 		Time:        e.time,
 	}
+	return &e.asking
 }
 
 func (e *exchange) httpHeader() http.Header {

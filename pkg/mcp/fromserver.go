@@ -54,8 +54,7 @@ func (e *exchange) askServer(name string) policy.Decision {
 	if known.kind == policy.KindUnknown {
 		object.Kind = policy.KindUnknown
 	}
-	q := e.question(name, object, nil)
-	return e.judge.Call(&q)
+	return e.judge.Call(e.question(name, object, nil))
 }
 
 // passesNotification drops what tells of things the caller may not see.
@@ -64,7 +63,7 @@ func (e *exchange) passesNotification(m *message) bool {
 	case "notifications/resources/updated":
 		uri, ok := m.Member(m.Params, "uri").Text()
 		q := e.question("resources/list", policy.Object{}, nil)
-		if !ok || !e.judge.Visible(&q, policy.Object{Kind: policy.KindResource, Name: uri}).Allowed {
+		if !ok || !e.judge.Visible(q, policy.Object{Kind: policy.KindResource, Name: uri}).Allowed {
 			e.recordDropped(m, "the notification tells of a resource that the caller may not see")
 			return false
 		}

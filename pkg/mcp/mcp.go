@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/pkg/inspect"
+	"github.com/outrigger-mesh/outrigger/pkg/jsonrpc"
 	"github.com/outrigger-mesh/outrigger/pkg/policy"
 )
 
@@ -65,7 +66,7 @@ func or[T int | time.Duration](v, def T) T {
 // exchanges on other ports pass it by. One layer serves all connections of a
 // sidecar: sessions and tasks live in it.
 func New(c Config) inspect.Layer {
-	g := &governor{config: c.withDefaults(), tasks: newOwners(), unknownTools: newForms()}
+	g := &governor{config: c.withDefaults(), tasks: newOwners(), unknownTools: newForms(), params: paramsShape(), result: resultShape()}
 	g.sessions = newSessions(g.config)
 	g.exchanges.New = func() any { return newExchange(g) }
 	return func(next inspect.Handler) inspect.Handler {
@@ -85,6 +86,8 @@ type governor struct {
 	tasks        *owners // of tasks, by destination and task
 	unknownTools *forms
 	exchanges    sync.Pool // of *exchange
+
+	params, result *jsonrpc.Shape
 }
 
 // do governs one exchange. The exchange lives until the body of its response

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 
 	"github.com/outrigger-mesh/outrigger/pkg/inspect"
 	"github.com/outrigger-mesh/outrigger/pkg/jsonrpc"
@@ -83,12 +84,12 @@ func readAll(dst []byte, r io.Reader, length int64, limit int) ([]byte, error) {
 	if length > int64(limit) {
 		return dst, errTooLarge
 	}
-	if need := int(min(max(length, 1024), 64<<10)) + 1; cap(dst) < need {
+	if need := int(min(max(length, 1024), 1<<20+1<<18)) + 1; cap(dst) < need {
 		dst = make([]byte, 0, need)
 	}
 	for idle := 0; ; {
 		if len(dst) == cap(dst) {
-			dst = append(dst, 0)[:len(dst)]
+			dst = slices.Grow(dst, len(dst))
 		}
 		n, err := r.Read(dst[len(dst):cap(dst)])
 		dst = dst[:len(dst)+n]
@@ -155,7 +156,11 @@ func (e *exchange) checkBatch() *refusal {
 
 // addCall turns a message into a call and checks what does not need a session.
 func (e *exchange) addCall(m *message) *refusal {
-	c := &call{name: m.Method, kind: m.Kind, id: m.ID}
+	c := &e.one
+	if len(e.calls) > 0 {
+		c = new(call)
+	}
+	*c = call{name: m.Method, kind: m.Kind, id: m.ID, asked: c.asked[:0]}
 	c.record = e.newRecord()
 	c.record.Method, c.record.ID, c.record.RequestBytes = m.Method, string(m.ID.Raw), int64(len(m.Raw))
 	e.calls = append(e.calls, c)

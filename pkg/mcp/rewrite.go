@@ -40,9 +40,7 @@ func (e *exchange) rewrite(c *call, m *message, doc []byte) (out []byte, problem
 
 // rewriteElement is rewrite for a message inside a larger document.
 func (e *exchange) rewriteElement(c *call, m *message) (out []byte, problem string) {
-	shifted := *m
-	p := jsonrpc.NewParser(jsonrpc.Limits{Bytes: e.config.MessageBytes, Members: 1 << 20}, paramsShape(), resultShape())
-	again, err := p.Message(shifted.Raw)
+	again, err := e.newAnswerParser().Message(m.Raw)
 	if err != nil {
 		return nil, err.Error()
 	}
@@ -112,21 +110,32 @@ func (e *exchange) rewriteRead(c *call, m *message, doc []byte) (out []byte, pro
 // rewriteList takes from a list what the caller may not see. Cursor, order and
 // every other byte stay; a shared cache may not keep what one caller sees.
 func (e *exchange) rewriteList(c *call, m *message, doc []byte) (out []byte, problem string) {
-	edits := e.privately(m)
-	if list := m.Member(m.Result, c.method.list); c.method.list != "" && list.Kind() != 0 {
-		if list.Kind() != '[' {
-			return nil, "its list is not an array"
-		}
-		q := e.question(c.name, policy.Object{}, nil)
-		var dropped int
-		e.scratch, dropped = jsonrpc.AppendFiltered(e.scratch[:0], list.Raw, list.At, list, func(element value) bool {
-			return e.shows(&q, c.method, element)
-		})
-		if c.record.Hidden += dropped; dropped > 0 {
-			edits = append(edits, edit{list.At, list.End(), e.scratch})
+	list := m.Member(m.Result, c.method.list)
+	if c.method.list == "" || list.Kind() == 0 {
+		return e.splice(doc, e.privately(m)), ""
+	}
+	if list.Kind() != '[' {
+		return nil, "its list is not an array"
+	}
+	q := e.question(c.name, policy.Object{}, nil)
+	var before, behind []edit
+	for _, ed := range e.privately(m) {
+		if ed.at < list.At {
+			before = append(before, ed)
+		} else {
+			behind = append(behind, ed)
 		}
 	}
-	return e.splice(doc, edits), ""
+	out = appendEdited(slices.Grow(e.out[:0], len(doc)+16), doc[:list.At], 0, before)
+	out, dropped := jsonrpc.AppendFiltered(out, list.Raw, list.At, list, func(element value) bool {
+		return e.shows(q, c.method, element)
+	})
+	e.out = appendEdited(out, doc[list.End():], list.End(), behind)
+	c.record.Hidden += dropped
+	if dropped == 0 && len(before)+len(behind) == 0 {
+		return doc, ""
+	}
+	return e.out, ""
 }
 
 // shows tells whether a list may show an element.
@@ -161,12 +170,17 @@ func (e *exchange) splice(doc []byte, edits []edit) []byte {
 	if len(edits) == 0 {
 		return doc
 	}
-	slices.SortFunc(edits, func(a, b edit) int { return a.at - b.at })
-	out, from := e.out[:0], 0
-	for _, ed := range edits {
-		out = append(append(out, doc[from:ed.at]...), ed.with...)
-		from = ed.end
-	}
-	e.out = append(out, doc[from:]...)
+	e.out = appendEdited(e.out[:0], doc, 0, edits)
 	return e.out
+}
+
+// appendEdited appends text, which starts at base in the document, with the
+// edits, which are in order.
+func appendEdited(dst, text []byte, base int, edits []edit) []byte {
+	from := 0
+	for _, ed := range edits {
+		dst = append(append(dst, text[from:ed.at-base]...), ed.with...)
+		from = ed.end - base
+	}
+	return append(dst, text[from:]...)
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/pkg/mesh"
+	"github.com/outrigger-mesh/outrigger/pkg/policy"
 )
 
 const (
@@ -54,8 +55,10 @@ type pending struct{ id, method string }
 
 // A recent call may be answered on a stream that the client resumes.
 type recent struct {
-	id   string
-	call *call
+	id     string
+	method *method
+	name   string
+	object policy.Object
 }
 
 func (s *session) negotiated() string {
@@ -110,7 +113,7 @@ func (s *session) answered(id string) {
 func (s *session) remember(c *call) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	r := recent{c.id.Key, &call{method: c.method, name: c.name, kind: c.kind, object: c.object}}
+	r := recent{c.id.Key, c.method, c.name, c.object}
 	if len(s.recent) < maxRecent {
 		s.recent = append(s.recent, r)
 		return
@@ -119,17 +122,17 @@ func (s *session) remember(c *call) {
 	s.next = (s.next + 1) % maxRecent
 }
 
-// recall returns a copy of the newest call with that id.
-func (s *session) recall(id string) (call, bool) {
+// recall returns the newest call with that id, nil if none is remembered.
+func (s *session) recall(id string) *call {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i := range s.recent {
 		at := (s.next + len(s.recent) - 1 - i + len(s.recent)) % len(s.recent)
-		if s.recent[at].id == id {
-			return *s.recent[at].call, true
+		if r := &s.recent[at]; r.id == id {
+			return &call{method: r.method, name: r.name, kind: request, object: r.object}
 		}
 	}
-	return call{}, false
+	return nil
 }
 
 // sessions are all that are remembered.

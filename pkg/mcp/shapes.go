@@ -52,14 +52,14 @@ func resultShape() *jsonrpc.Shape {
 	}, lists)
 }
 
-func newRequestParser(bytes int) *jsonrpc.Parser {
-	return jsonrpc.NewParser(jsonrpc.Limits{Bytes: bytes}, paramsShape(), nil)
+func (g *governor) newRequestParser() *jsonrpc.Parser {
+	return jsonrpc.NewParser(jsonrpc.Limits{Bytes: g.config.RequestBytes}, g.params, nil)
 }
 
 // newAnswerParser reads what servers send: responses, and their own requests
 // and notifications. They may be longer than what clients send.
-func newAnswerParser(bytes int) *jsonrpc.Parser {
-	return jsonrpc.NewParser(jsonrpc.Limits{Bytes: bytes, Members: 1 << 20}, paramsShape(), resultShape())
+func (g *governor) newAnswerParser() *jsonrpc.Parser {
+	return jsonrpc.NewParser(jsonrpc.Limits{Bytes: g.config.MessageBytes, Members: 1 << 20}, g.params, g.result)
 }
 
 // isPlain tells whether text may name something: no control characters, which

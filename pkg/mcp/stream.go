@@ -13,11 +13,16 @@ import (
 
 // respondStream passes on a stream of events, each inspected and framed anew.
 func (e *exchange) respondStream(ctx context.Context, up *inspect.Response) *inspect.Response {
-	up.Body = &stream{
-		ctx: ctx, e: e, upstream: up.Body,
-		events:  jsonrpc.NewEventReader(up.Body, e.config.MessageBytes),
+	events := e.stream.events
+	if events == nil {
+		events = jsonrpc.NewEventReader(nil, e.config.MessageBytes)
+	}
+	events.Reset(up.Body)
+	e.stream = stream{
+		ctx: ctx, e: e, upstream: up.Body, events: events,
 		resumes: e.x.Request.Method == "GET" && e.x.Request.Header.Has("Last-Event-Id"),
 	}
+	up.Body = &e.stream
 	up.ContentLength = -1
 	up.Header.Set("X-Accel-Buffering", "no")
 	return up
@@ -127,11 +132,10 @@ func (s *stream) message(event *jsonrpc.Event) {
 func (s *stream) response(event *jsonrpc.Event, m *message) {
 	c := s.e.outstanding(m.ID.Key)
 	if c == nil && s.resumes && s.e.session != nil {
-		if earlier, ok := s.e.session.recall(m.ID.Key); ok {
-			earlier.id, earlier.record = m.ID, s.e.newRecord()
-			earlier.record.Method, earlier.record.Object, earlier.record.ID = earlier.name, earlier.object, string(m.ID.Raw)
-			earlier.record.Status, earlier.record.Decision = 200, s.e.ask(&earlier, earlier.object)
-			c = &earlier
+		if c = s.e.session.recall(m.ID.Key); c != nil {
+			c.id, c.record = m.ID, s.e.newRecord()
+			c.record.Method, c.record.Object, c.record.ID = c.name, c.object, string(m.ID.Raw)
+			c.record.Status, c.record.Decision = 200, s.e.ask(c, c.object)
 		}
 	}
 	if c == nil {
