@@ -1,0 +1,81 @@
+# Everything there is to run, for a person and for .ci/run. Needs Go, git and a
+# POSIX shell; `make test` also a C compiler, for the race detector.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.SUFFIXES:
+
+# The toolchain is the one that go.mod names, whatever Go is installed and
+# whatever GOTOOLCHAIN the environment has.
+export GOTOOLCHAIN := $(shell sed -n 's/^toolchain //p' go.mod)
+
+# What is expensive to make and not this tree's: other peers, Node. Kept between runs.
+export OUTRIGGER_CACHE ?= $(HOME)/.cache/outrigger
+
+STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
+BUF         := go run github.com/bufbuild/buf/cmd/buf@v1.75.0
+
+# All build tags of tests that `make test` leaves out.
+TAGS := netns,conformance
+
+TESTFLAGS ?=
+FUZZTIME  ?= 10s
+BENCHTIME ?= 1s
+DEMO      ?=
+BENCH     ?=
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## Build the commands into bin/
+	CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/...
+
+.PHONY: test
+test: ## Run all tests with the race detector; TESTFLAGS=... adds flags
+	@command -v "$$(go env CC | cut -d' ' -f1)" >/dev/null || { echo "make test: the race detector needs a C compiler, and $$(go env CC) is not there: install gcc or clang" >&2; exit 1; }
+	CGO_ENABLED=1 go test -race -shuffle=on -timeout 4m $(TESTFLAGS) ./...
+
+.PHONY: lint
+lint: ## Check format, vet, staticcheck, protos, and that generated code is current
+	@.ci/lint-format
+	go vet ./...
+	go vet -tags $(TAGS) ./...
+	$(STATICCHECK) -tags $(TAGS) ./...
+	go mod verify
+	$(BUF) lint
+	@BUF='$(BUF)' .ci/lint-generated
+
+.PHONY: generate
+generate: ## Make the code and the JSON Schemas that come from proto/ again
+	$(BUF) generate
+
+.PHONY: fuzz
+fuzz: ## Run every fuzz target for FUZZTIME (10s) each
+	@FUZZTIME='$(FUZZTIME)' .ci/fuzz
+
+.PHONY: bench
+bench: build ## Measure a call through the pair beside the direct path and relays; BENCH=... adds flags
+	go run ./pkg/meshtest/bench --programs bin $(BENCH)
+
+.PHONY: microbench
+microbench: ## Run all Go benchmarks for BENCHTIME (1s) each
+	go test -run '^$$' -bench . -benchmem -benchtime '$(BENCHTIME)' ./...
+
+.PHONY: demo
+demo: build ## Watch an agent's calls cross a small mesh on loopback; DEMO=... adds flags
+	bin/outrigger demo $(DEMO)
+
+.PHONY: conformance
+conformance: ## Run the MCP conformance suite direct and through the sidecars; needs npm
+	go test -tags conformance -count=1 -timeout 15m $(TESTFLAGS) ./test/conformance/...
+
+.PHONY: netns
+netns: ## Run the tests that need network namespaces, iptables and ip
+	@packages=$$(.ci/tagged netns) && echo go test -tags netns $$packages && \
+	go test -tags netns -count=1 -timeout 10m $(TESTFLAGS) $$packages
+
+.PHONY: clean
+clean: ## Remove what was built
+	rm -rf bin .cache
