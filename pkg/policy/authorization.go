@@ -125,10 +125,11 @@ func (c *authorizationCompiler) match(field string, s *AuthorizationMatch) (m ma
 		ports:              c.ports(field+".destination_ports", s.DestinationPorts),
 		notPorts:           c.ports(field+".not_destination_ports", s.NotDestinationPorts),
 	}
+	m.uses = m.used()
 	if s.Unknown != "" {
 		return m, c.action == ActionDeny
 	}
-	return m, !m.empty()
+	return m, m.uses != 0
 }
 
 func (c *authorizationCompiler) strings(field string, list []StringMatch) []stringMatch {

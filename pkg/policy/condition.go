@@ -90,7 +90,10 @@ func newCondition(text string) (*condition, error) {
 
 // holds evaluates the condition for q.
 func (c *condition) holds(q *question) truth {
-	v := &variables{question: *q}
+	if q.variables == nil {
+		q.variables = &variables{question: *q}
+	}
+	v := q.variables
 	if c.partial == nil || !q.argumentsUnknown {
 		return truthOfValue(c.program.Eval(v))
 	}

@@ -148,7 +148,9 @@ func (m maker) address() AddressRange {
 	return AddressRange{[]byte{10, 0, 0, byte(m.IntN(4))}, uint32(pick(m, 8, 31, 32))}
 }
 
-func (m maker) unknown() string { return pick(m, "", "", "", "", "", "", "", "", "", "", "", "", "field 9") }
+func (m maker) unknown() string {
+	return pick(m, "", "", "", "", "", "", "", "", "", "", "", "", "field 9")
+}
 
 func (m maker) match() AuthorizationMatch {
 	ids := m.stringMatch("td/ns/a/sa/x", "td/ns/b/sa/y", "td2/ns/a/sa/x", "td/spire/agent", "odd")

@@ -81,6 +81,13 @@ func (x *index) with(c *candidates, k key) {
 
 // next is the next rule in order, or -1.
 func (c *candidates) next() int {
+	if c.n == 1 {
+		if l := c.lists[0]; len(l) > 0 {
+			c.lists[0] = l[1:]
+			return int(l[0])
+		}
+		return -1
+	}
 	least := int32(-1)
 	for i := range c.n {
 		if l := c.lists[i]; len(l) > 0 && (least < 0 || l[0] < least) {

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/outrigger-mesh/outrigger/pkg/mesh"
@@ -9,6 +10,8 @@ import (
 
 // A match is an AuthorizationMatch, compiled.
 type match struct {
+	uses uses // which lists are not all empty; first, so that little else is read
+
 	namespaces, notNamespaces           []stringMatch
 	serviceAccounts, notServiceAccounts []ServiceAccount
 	principals, notPrincipals           []stringMatch
@@ -17,10 +20,34 @@ type match struct {
 	ports, notPorts                     []uint16
 }
 
-func (m *match) empty() bool {
-	return len(m.namespaces)+len(m.notNamespaces)+len(m.serviceAccounts)+len(m.notServiceAccounts)+
-		len(m.principals)+len(m.notPrincipals)+len(m.sources)+len(m.notSources)+
-		len(m.destinations)+len(m.notDestinations)+len(m.ports)+len(m.notPorts) == 0
+// uses is a set of types of condition.
+type uses uint8
+
+const (
+	usesNamespaces uses = 1 << iota
+	usesAccounts
+	usesPrincipals
+	usesSources
+	usesDestinations
+	usesPorts
+)
+
+// used is the set of the types of which a list is not empty.
+func (m *match) used() uses {
+	var u uses
+	for of, n := range map[uses]int{
+		usesNamespaces:   len(m.namespaces) + len(m.notNamespaces),
+		usesAccounts:     len(m.serviceAccounts) + len(m.notServiceAccounts),
+		usesPrincipals:   len(m.principals) + len(m.notPrincipals),
+		usesSources:      len(m.sources) + len(m.notSources),
+		usesDestinations: len(m.destinations) + len(m.notDestinations),
+		usesPorts:        len(m.ports) + len(m.notPorts),
+	} {
+		if n > 0 {
+			u |= of
+		}
+	}
+	return u
 }
 
 // A peer is what of a connection L4 authorization compares, taken apart once.
@@ -43,25 +70,45 @@ func newPeer(c *Connection) peer {
 
 // matches tells whether every list holds that is not empty.
 func (m *match) matches(p *peer) bool {
-	return holds(m.ports, m.notPorts, func(x uint16) bool { return x == p.port }) &&
-		holds(m.namespaces, m.notNamespaces, func(s stringMatch) bool { return s.matches("", p.account.Namespace) }) &&
-		holds(m.serviceAccounts, m.notServiceAccounts, func(s ServiceAccount) bool { return s == p.account }) &&
-		holds(m.principals, m.notPrincipals, func(s stringMatch) bool {
-			return s.matches(p.principal.TrustDomain(), p.principal.Path())
-		}) &&
-		holds(m.sources, m.notSources, func(r netip.Prefix) bool { return r.Contains(p.source) }) &&
-		holds(m.destinations, m.notDestinations, func(r netip.Prefix) bool { return r.Contains(p.destination) })
+	u := m.uses
+	switch {
+	case u&usesPorts != 0 && !(len(m.ports) == 0 || slices.Contains(m.ports, p.port)),
+		u&usesPorts != 0 && slices.Contains(m.notPorts, p.port),
+		u&usesAccounts != 0 && !(len(m.serviceAccounts) == 0 || slices.Contains(m.serviceAccounts, p.account)),
+		u&usesAccounts != 0 && slices.Contains(m.notServiceAccounts, p.account),
+		u&usesNamespaces != 0 && !holdString(m.namespaces, m.notNamespaces, "", p.account.Namespace),
+		u&usesPrincipals != 0 && !holdString(m.principals, m.notPrincipals, p.principal.TrustDomain(), p.principal.Path()),
+		u&usesSources != 0 && !holdAddress(m.sources, m.notSources, p.source),
+		u&usesDestinations != 0 && !holdAddress(m.destinations, m.notDestinations, p.destination):
+		return false
+	}
+	return true
 }
 
-func holds[T any](any, none []T, matches func(T) bool) bool {
-	found := len(any) == 0
-	for i := 0; i < len(any) && !found; i++ {
-		found = matches(any[i])
+func holdString(any, none []stringMatch, a, b string) bool {
+	return (len(any) == 0 || anyString(any, a, b)) && !anyString(none, a, b)
+}
+
+func holdAddress(any, none []netip.Prefix, a netip.Addr) bool {
+	return (len(any) == 0 || anyContains(any, a)) && !anyContains(none, a)
+}
+
+func anyString(list []stringMatch, a, b string) bool {
+	for i := range list {
+		if list[i].matches(a, b) {
+			return true
+		}
 	}
-	for i := 0; i < len(none) && found; i++ {
-		found = !matches(none[i])
+	return false
+}
+
+func anyContains(list []netip.Prefix, a netip.Addr) bool {
+	for i := range list {
+		if list[i].Contains(a) {
+			return true
+		}
 	}
-	return found
+	return false
 }
 
 // matches tells whether all of the group's rules have a match.
@@ -93,7 +140,7 @@ type stringMatch struct {
 }
 
 // matches compares a string that is in two parts, so that nobody has to join them.
-func (s stringMatch) matches(a, b string) bool {
+func (s *stringMatch) matches(a, b string) bool {
 	n, v := len(a)+len(b), s.value
 	switch s.kind {
 	case MatchPresence:

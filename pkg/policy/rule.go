@@ -39,6 +39,8 @@ type question struct {
 	arguments []byte
 	// argumentsUnknown: the question is whether arguments exist.
 	argumentsUnknown bool
+
+	variables *variables // for expressions; nil until one asks
 }
 
 func newQuestion(c *Call, trustDomain string) question {

@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"fmt"
 	"strings"
 
 	"cel.dev/cel-go/cel"
@@ -9,10 +8,12 @@ import (
 	"github.com/go-json-experiment/json"
 )
 
-// variables are what an expression sees of a question, worked out when it asks.
+// variables are what expressions see of a question, worked out when one asks
+// and then kept for the others.
 type variables struct {
 	question  question
-	arguments map[string]any // decoded; nil: not yet
+	arguments any               // decoded, or the error; nil: not yet
+	headers   map[string]string // nil: not yet
 }
 
 // Parent implements cel.Activation: there is none.
@@ -59,7 +60,7 @@ func (v *variables) ResolveName(name string) (any, bool) {
 	case "request.host":
 		return c.HTTP.Host, true
 	case "request.headers":
-		return v.headers(), true
+		return v.allHeaders(), true
 	case "request.time":
 		return c.Time, true
 	}
@@ -106,16 +107,20 @@ func (v *variables) named(a, b Kind) string {
 	return ""
 }
 
-func (v *variables) headers() map[string]string {
-	headers := make(map[string]string, len(v.question.call.HTTP.Header))
-	for name, values := range v.question.call.HTTP.Header {
-		name = strings.ToLower(name)
-		if before, twice := headers[name]; twice {
-			values = append([]string{before}, values...)
-		}
-		headers[name] = strings.Join(values, ",")
+func (v *variables) allHeaders() map[string]string {
+	if v.headers != nil {
+		return v.headers
 	}
-	return headers
+	v.headers = make(map[string]string, len(v.question.call.HTTP.Header))
+	for _, name := range sortedKeys(v.question.call.HTTP.Header) {
+		value := strings.Join(v.question.call.HTTP.Header[name], ",")
+		name = strings.ToLower(name)
+		if before, twice := v.headers[name]; twice {
+			value = before + "," + value
+		}
+		v.headers[name] = value
+	}
+	return v.headers
 }
 
 // argumentsOf are the arguments if the object is of kind k: a map, or the error
@@ -125,17 +130,20 @@ func (v *variables) argumentsOf(k Kind) any {
 	if v.question.object.Kind != k || raw == nil {
 		return map[string]any{}
 	}
-	if v.arguments != nil {
-		return v.arguments
+	if v.arguments == nil {
+		v.arguments = decodeArguments(raw)
 	}
+	return v.arguments
+}
+
+func decodeArguments(raw []byte) any {
 	// find, with a path that is not there, checks the nesting of what it steps over.
 	if _, err := find(raw, []string{""}); err != nil {
 		return types.WrapErr(err)
 	}
 	var decoded map[string]any
 	if err := json.Unmarshal(raw, &decoded); err != nil || decoded == nil {
-		return types.WrapErr(fmt.Errorf("%w: %w", errArguments, err))
+		return types.WrapErr(errArguments)
 	}
-	v.arguments = decoded
 	return decoded
 }
