@@ -110,6 +110,11 @@ func checkAllowed(t *testing.T, body string, headers []string) {
 	}
 }
 
+func TestRemovedMethodsAreNotFoundWhateverTheyName(t *testing.T) {
+	h := newHarness(t, denying(), Config{})
+	isError(t, h.send("POST", rpc("1", "resources/subscribe", "{"+meta2607+"}"), versionHeader+": 2026-07-28", "Mcp-Method: resources/subscribe"), 404, codeMethodNotFound, "1")
+}
+
 func TestHiddenToolIsAnsweredAsOneThatDoesNotExist(t *testing.T) {
 	h := newHarness(t, denying("tools/call hidden", "tools/call absent"), Config{})
 	ask := func(name string) string {

@@ -1,12 +1,13 @@
 package mcp
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"time"
 
+	"github.com/outrigger-mesh/outrigger/pkg/inspect"
 	"github.com/outrigger-mesh/outrigger/pkg/policy"
 )
 
@@ -92,38 +93,35 @@ func (e *exchange) answerServer(ctx context.Context, m *message) error {
 	if err != nil {
 		return fmt.Errorf("connect: %w", err)
 	}
-	defer conn.Close()
-	defer context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })()
-	if _, err := conn.Write(e.postOf(appendError(nil, m.ID.Raw, codeMethodNotFound, "Method not found", ""))); err != nil {
+	answer, err := inspect.RoundTrip(ctx, conn, e.postOf(appendError(nil, m.ID.Raw, codeMethodNotFound, "Method not found", "")), inspect.Limits{})
+	if err != nil {
 		return fmt.Errorf("post: %w", err)
 	}
-	return readAccepted(conn)
+	if answer.Body != nil {
+		answer.Body.Close()
+	}
+	if answer.Status >= 300 {
+		return fmt.Errorf("the server answered with status %d", answer.Status)
+	}
+	return nil
 }
 
 // postOf is an HTTP request for body that looks like those of the client.
-func (e *exchange) postOf(body []byte) []byte {
-	r := e.x.Request
-	b := fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n"+
-		"Accept: application/json, text/event-stream\r\nAccept-Encoding: identity\r\n", r.Target, r.Host, len(body))
+func (e *exchange) postOf(body []byte) *inspect.Request {
+	r := *e.x.Request
+	r.Method, r.Body, r.ContentLength = "POST", bytes.NewReader(body), int64(len(body))
+	r.Header = inspect.Header{
+		{Name: "Content-Type", Value: "application/json"},
+		{Name: "Accept", Value: "application/json, text/event-stream"},
+		{Name: "Accept-Encoding", Value: "identity"},
+	}
 	for _, name := range [...]string{sessionHeader, versionHeader, "Authorization", "Origin"} {
-		if r.Header.Has(name) {
-			b = fmt.Appendf(b, "%s: %s\r\n", name, r.Header.Get(name))
+		if value := e.x.Request.Header.Get(name); value != "" {
+			r.Header.Add(name, value)
 		}
 	}
-	if e.session != nil && e.session.key.id != "" && !r.Header.Has(sessionHeader) {
-		b = fmt.Appendf(b, "%s: %s\r\n", sessionHeader, e.session.key.id)
+	if e.session != nil && e.session.key.id != "" {
+		r.Header.Set(sessionHeader, e.session.key.id)
 	}
-	return append(append(b, "\r\n"...), body...)
-}
-
-// readAccepted reads the status line of the answer.
-func readAccepted(conn io.Reader) error {
-	var head [len("HTTP/1.1 202")]byte
-	if _, err := io.ReadFull(conn, head[:]); err != nil {
-		return fmt.Errorf("read the answer: %w", err)
-	}
-	if status := string(head[9:]); status[0] != '2' {
-		return fmt.Errorf("the server answered with status %q", status)
-	}
-	return nil
+	return &r
 }

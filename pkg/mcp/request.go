@@ -180,6 +180,9 @@ func (e *exchange) addCall(m *message) *refusal {
 		return &refusal{status: 400, code: codeInvalidRequest, problem: "the method is not a plain name"}
 	}
 	c.method = lookup(m.Method)
+	if e.modern && c.method.is(legacyOnly) {
+		return nil // decide denies it, whatever it names
+	}
 	if r := e.identify(c, m); r != nil {
 		return r
 	}
