@@ -185,12 +185,12 @@ func (s *sink) take() (batch []byte, lines int, closed bool) {
 	return batch, lines, s.closed
 }
 
-// give returns the writer's buffer, unless a burst has made it large.
+// give returns the writer's buffer, unless a burst that is over has made it large.
 func (s *sink) give(batch []byte) {
 	const keep = 4 * batchSize
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if cap(batch) <= keep {
+	if cap(batch) <= keep || len(batch) > cap(batch)/4 {
 		s.spare = batch
 	}
 }
