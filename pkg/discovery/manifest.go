@@ -1,0 +1,243 @@
+package discovery
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/outrigger-mesh/outrigger/pkg/manifest"
+	"github.com/outrigger-mesh/outrigger/pkg/policy"
+	securitypb "github.com/outrigger-mesh/outrigger/proto/istio/security"
+	workloadpb "github.com/outrigger-mesh/outrigger/proto/istio/workload"
+	policypb "github.com/outrigger-mesh/outrigger/proto/outrigger/policy/v1alpha1"
+)
+
+// APIVersion is what documents that people write begin with.
+const APIVersion = "outrigger.dev/v1alpha1"
+
+// The kinds of documents.
+const (
+	kindAgentPolicy   = "AgentPolicy"
+	kindAuthorization = "Authorization"
+	kindWorkload      = "Workload"
+	kindService       = "Service"
+)
+
+// A Document is what one YAML document says, in the form in which xDS carries it.
+type Document struct {
+	Kind    string
+	TypeURL string        // what xDS calls resources of the kind
+	Name    string        // what xDS calls the resource
+	Message proto.Message // *policypb.AgentPolicy, *securitypb.Authorization or *workloadpb.Address
+}
+
+// Read reads one document and checks it. The error is a join of
+// manifest.Errors, with all that is wrong; what of TypeURL and Name could be
+// read is then set, and Message is nil.
+//
+// A document has apiVersion, kind, metadata with name and namespace, and as spec
+// the proto message of its kind without name and namespace. Addresses are
+// written as text, also with a network ("east/10.0.0.1") or as a range
+// ("10.0.0.0/8"), and a gateway as "namespace/hostname". A workload without uid
+// is taken for a pod, a service without hostname for one of Kubernetes.
+func Read(d *manifest.Document) (Document, error) {
+	doc, m, err := readHead(d)
+	if err != nil {
+		return doc, err
+	}
+	spec, ok := d.Child("spec")
+	if !ok {
+		return doc, d.Fault("spec is missing", "write what the "+doc.Kind+" says under spec:")
+	}
+	name, _ := d.Field("metadata", "name")
+	namespace, _ := d.Field("metadata", "namespace")
+	body := doc.body(m)
+	if err := spec.DecodeProtoWith(body, manifest.ProtoOptions{Bytes: readBytes, Shorthand: shorthand}); err != nil {
+		return doc, err
+	}
+	if err := doc.complete(m, body, name, namespace); err != nil {
+		return doc, d.Fault(err.Error(), "leave it out of spec: metadata says it", "spec")
+	}
+	if err := locate(d, doc.Kind, Check(m)); err != nil {
+		return doc, err
+	}
+	doc.Message = m
+	return doc, nil
+}
+
+// readHead reads what is not spec, and makes an empty message of the kind.
+func readHead(d *manifest.Document) (doc Document, m proto.Message, err error) {
+	if version, _ := d.Field("apiVersion"); version != APIVersion {
+		return doc, nil, d.Fault(fmt.Sprintf("apiVersion is %q", version), "write apiVersion: "+APIVersion, "apiVersion")
+	}
+	doc.Kind, _ = d.Field("kind")
+	name, _ := d.Field("metadata", "name")
+	namespace, _ := d.Field("metadata", "namespace")
+	if name != "" && namespace != "" {
+		doc.Name = namespace + "/" + name
+	}
+	switch doc.Kind {
+	case kindAgentPolicy:
+		doc.TypeURL, m = AgentPolicyType, &policypb.AgentPolicy{}
+	case kindAuthorization:
+		doc.TypeURL, m = AuthorizationType, &securitypb.Authorization{}
+	case kindWorkload, kindService:
+		doc.TypeURL, m = AddressType, &workloadpb.Address{}
+	default:
+		return doc, nil, d.Fault(fmt.Sprintf("kind is %q", doc.Kind),
+			"known kinds are "+strings.Join([]string{kindAgentPolicy, kindAuthorization, kindService, kindWorkload}, ", "), "kind")
+	}
+	for _, field := range []string{"name", "namespace"} {
+		if value, _ := d.Field("metadata", field); value == "" {
+			err = errors.Join(err, d.Fault("metadata."+field+" is missing", "", "metadata"))
+		}
+	}
+	var head struct {
+		APIVersion string         `json:"apiVersion"`
+		Kind       string         `json:"kind"`
+		Metadata   map[string]any `json:"metadata"` // may hold whatever Kubernetes adds
+		Spec       map[string]any `json:"spec"`
+		Status     map[string]any `json:"status"` // is not read
+	}
+	return doc, m, errors.Join(err, d.Decode(&head))
+}
+
+// body is the message that spec holds.
+func (doc *Document) body(m proto.Message) proto.Message {
+	switch m := m.(type) {
+	case *policypb.AgentPolicy:
+		m.Spec = &policypb.AgentPolicySpec{}
+		return m.Spec
+	case *workloadpb.Address:
+		if doc.Kind == kindService {
+			svc := &workloadpb.Service{}
+			m.Type = &workloadpb.Address_Service{Service: svc}
+			return svc
+		}
+		w := &workloadpb.Workload{}
+		m.Type = &workloadpb.Address_Workload{Workload: w}
+		return w
+	}
+	return m
+}
+
+// complete fills in what metadata says, and what spec may leave out.
+func (doc *Document) complete(m, body proto.Message, name, namespace string) error {
+	switch b := body.(type) {
+	case *policypb.AgentPolicySpec:
+		p := m.(*policypb.AgentPolicy)
+		p.Name, p.Namespace = name, namespace
+		return nil
+	case *securitypb.Authorization:
+		return fill(map[string]*string{"name": &b.Name, "namespace": &b.Namespace}, name, namespace)
+	case *workloadpb.Service:
+		b.Hostname = or(b.Hostname, name+"."+namespace+".svc.cluster.local")
+		doc.Name = namespace + "/" + b.Hostname
+		return fill(map[string]*string{"name": &b.Name, "namespace": &b.Namespace}, name, namespace)
+	case *workloadpb.Workload:
+		b.ClusterId = or(b.ClusterId, defaultCluster)
+		b.Uid = or(b.Uid, b.ClusterId+"//Pod/"+namespace+"/"+name)
+		doc.Name = b.Uid
+		return fill(map[string]*string{"name": &b.Name, "namespace": &b.Namespace}, name, namespace)
+	}
+	return nil
+}
+
+func fill(fields map[string]*string, name, namespace string) error {
+	for field, value := range map[string]string{"name": name, "namespace": namespace} {
+		if got := *fields[field]; got != "" && got != value {
+			return fmt.Errorf("spec.%s is %q and metadata.%s is %q", field, got, field, value)
+		}
+		*fields[field] = value
+	}
+	return nil
+}
+
+// locate says in which line the fields are that err complains of.
+func locate(d *manifest.Document, kind string, err error) error {
+	if err == nil {
+		return nil
+	}
+	var all []error
+	for _, p := range policy.Problems(err) {
+		field := p.Field
+		if kind != kindAgentPolicy {
+			field = "spec." + field
+		}
+		path := strings.FieldsFunc(field, func(r rune) bool { return r == '.' || r == '[' || r == ']' })
+		all = append(all, d.Fault(field+" "+p.Problem, p.Remedy, path...))
+	}
+	if len(all) == 0 {
+		return d.Fault(err.Error(), "")
+	}
+	return errors.Join(all...)
+}
+
+// readBytes reads the bytes fields of our messages: all are addresses.
+func readBytes(_ protoreflect.FullName, text string) ([]byte, error) {
+	a, err := netip.ParseAddr(text)
+	if err != nil || a.Zone() != "" {
+		return nil, fmt.Errorf("%q is not an IP address", text)
+	}
+	return a.AsSlice(), nil
+}
+
+// shorthand reads messages that are easier to write as text.
+func shorthand(message protoreflect.FullName, text string) (proto.Message, error) {
+	switch message {
+	case "istio.workload.NetworkAddress":
+		return networkAddress(text)
+	case "istio.workload.GatewayAddress":
+		namespace, hostname, ok := strings.Cut(text, "/")
+		if !ok {
+			return nil, fmt.Errorf("%q is not namespace/hostname", text)
+		}
+		if _, err := netip.ParseAddr(hostname); err == nil {
+			return nil, fmt.Errorf("%q is an address; write {address: %s}", text, text)
+		}
+		return &workloadpb.GatewayAddress{Destination: &workloadpb.GatewayAddress_Hostname{
+			Hostname: &workloadpb.NamespacedHostname{Namespace: namespace, Hostname: hostname}}}, nil
+	case "istio.security.Address":
+		p, err := readRange(text)
+		if err != nil {
+			return nil, err
+		}
+		return &securitypb.Address{Address: p.Addr().AsSlice(), Length: uint32(p.Bits())}, nil
+	}
+	return nil, nil
+}
+
+// networkAddress reads [network/]address[/length].
+func networkAddress(text string) (proto.Message, error) {
+	p, err := readRange(text)
+	network := ""
+	if err != nil {
+		var rest string
+		if network, rest, _ = strings.Cut(text, "/"); rest == "" {
+			return nil, err
+		}
+		if p, err = readRange(rest); err != nil {
+			return nil, err
+		}
+	}
+	a := &workloadpb.NetworkAddress{Network: network, Address: p.Addr().AsSlice()}
+	if !p.IsSingleIP() {
+		a.Length = proto.Uint32(uint32(p.Bits()))
+	}
+	return a, nil
+}
+
+func readRange(text string) (netip.Prefix, error) {
+	if a, err := netip.ParseAddr(text); err == nil && a.Zone() == "" {
+		return netip.PrefixFrom(a, a.BitLen()), nil
+	}
+	p, err := netip.ParsePrefix(text)
+	if err != nil {
+		return netip.Prefix{}, fmt.Errorf("%q is neither an IP address nor a range of them", text)
+	}
+	return p, nil
+}
