@@ -1,0 +1,168 @@
+package hbone
+
+import (
+	"io"
+	"net/http"
+	"strconv"
+
+	"golang.org/x/net/http2"
+)
+
+// onRequest opens a stream of the peer's.
+func (c *conn) onRequest(id uint32, r *request) error {
+	if id%2 == 0 {
+		return &connError{http2.ErrCodeProtocol, "even stream from a client"}
+	}
+	t, known := c.find(id)
+	if known {
+		return c.laterHeaders(id, t, r)
+	}
+	c.mu.Lock()
+	c.lastPeerID = id
+	late := c.final
+	full := len(c.streams) >= c.max
+	c.mu.Unlock()
+	r.check()
+	switch {
+	case late, full || c.running.Load() >= int64(c.max):
+		return &streamError{id, http2.ErrCodeRefusedStream, "too many streams"}
+	case r.malformed != "":
+		return &streamError{id, http2.ErrCodeProtocol, "malformed request: " + r.malformed}
+	case r.bad != nil:
+		return c.refuse(id, r, http.StatusBadRequest)
+	case !c.budget.open():
+		if err := c.budget.noise(5); err != nil {
+			return err
+		}
+		return c.refuse(id, r, http.StatusServiceUnavailable)
+	}
+	t = c.newTunnel()
+	t.id = id
+	c.mu.Lock()
+	c.streams[id] = t
+	c.mu.Unlock()
+	if r.end {
+		c.endRecv(t)
+		t.finish(io.EOF)
+	}
+	c.accept(t, r)
+	return nil
+}
+
+// laterHeaders is a second header block on a stream.
+func (c *conn) laterHeaders(id uint32, t *Tunnel, r *request) error {
+	switch {
+	case t == nil && c.forgotten(id):
+		return c.budget.stray()
+	case t == nil:
+		return &connError{http2.ErrCodeStreamClosed, "HEADERS on closed stream"}
+	case t.recvEnded:
+		return &streamError{id, http2.ErrCodeStreamClosed, "HEADERS after the end"}
+	case !t.refused:
+		// RFC 9113 §8.5: a tunnel carries DATA only.
+		return &streamError{id, http2.ErrCodeProtocol, "HEADERS in a tunnel"}
+	case !r.end || r.malformed != "" || r.seen != 0:
+		return &streamError{id, http2.ErrCodeProtocol, "bad trailers"}
+	}
+	return c.endOfStream(t)
+}
+
+// refuse answers a request that never reaches a handler. What remains of it
+// is checked and dropped.
+func (c *conn) refuse(id uint32, r *request, status int) error {
+	if err := c.budget.noise(2); err != nil {
+		return err
+	}
+	if !r.end {
+		t := c.newTunnel()
+		t.id, t.refused, t.sendEnded, t.remaining = id, true, true, r.length
+		t.noCredit = true
+		c.mu.Lock()
+		c.streams[id] = t
+		c.mu.Unlock()
+	}
+	return c.w.refuse(id, status)
+}
+
+// countRefused accounts for the body of a refused request.
+func (t *Tunnel) countRefused(n int) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if n > t.window {
+		return &streamError{t.id, http2.ErrCodeFlowControl, "more than the window"}
+	}
+	t.window -= n
+	if t.remaining < 0 {
+		return nil
+	}
+	if t.remaining -= int64(n); t.remaining < 0 {
+		return &streamError{t.id, http2.ErrCodeProtocol, "more than content-length"}
+	}
+	return nil
+}
+
+// onResponse is the answer to a CONNECT of ours.
+func (c *conn) onResponse(id uint32, r *request) error {
+	t, known := c.find(id)
+	switch {
+	case !known:
+		return &connError{http2.ErrCodeProtocol, "HEADERS on idle stream"}
+	case t == nil && c.forgotten(id):
+		return c.budget.stray()
+	case t == nil:
+		return &connError{http2.ErrCodeStreamClosed, "HEADERS on closed stream"}
+	case t.recvEnded:
+		return &streamError{id, http2.ErrCodeStreamClosed, "HEADERS after the end"}
+	}
+	status, err := strconv.Atoi(r.status)
+	switch {
+	case t.status != 0:
+		return &streamError{id, http2.ErrCodeProtocol, "HEADERS in a tunnel"}
+	case r.malformed != "", r.seen != 32, err != nil, len(r.status) != 3, status < 100:
+		return &streamError{id, http2.ErrCodeProtocol, "malformed response"}
+	case status < 200: // RFC 9110 §15.2: more is to come
+		if r.end {
+			return &streamError{id, http2.ErrCodeProtocol, "end after informational response"}
+		}
+		return c.budget.noise(20)
+	}
+	c.mu.Lock()
+	t.status = status
+	t.response = &r.header
+	c.answeredLocked(t)
+	c.mu.Unlock()
+	if r.end {
+		return c.endOfStream(t)
+	}
+	return nil
+}
+
+// useful tells whether a stream has done anything.
+func (t *Tunnel) useful() bool {
+	t.c.mu.Lock()
+	sent := t.credit != 0 || t.sendEnded
+	t.c.mu.Unlock()
+	if sent {
+		return true
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.window != initialRecvWindow || t.target != initialRecvWindow || t.recvErr != nil
+}
+
+// padded credits what was not payload.
+func (t *Tunnel) padded(n int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.window -= n // what goes below zero here comes back at once
+	t.creditLocked(n)
+}
+
+// stopped ends our direction where a relay reads a socket for it.
+func (t *Tunnel) stopped() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.sink != nil {
+		t.sink.stopped()
+	}
+}

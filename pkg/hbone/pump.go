@@ -1,0 +1,140 @@
+package hbone
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+)
+
+// pump sends what the socket has to say, then its end, and then waits for the
+// socket to be reset as long as the other direction goes on.
+func (s *socketRelay) pump() {
+	var result error
+	err := s.rc.Read(func(fd uintptr) bool {
+		var more bool
+		for more = true; more; {
+			more, result = s.step(fd)
+		}
+		return result != nil
+	})
+	if err == nil {
+		err = result
+	}
+	t := s.t
+	switch {
+	case errors.Is(err, errEnd):
+		if err = t.closeWrite(); err == nil {
+			s.endOfSocket()
+			return
+		}
+	case errors.Is(err, os.ErrDeadlineExceeded): // woken by stopped
+		err = errStopped
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if errors.Is(err, errStopped) {
+		s.sendDone = true
+		return
+	}
+	s.failed(err)
+}
+
+// errEnd is the socket's end.
+var errEnd = errors.New("end")
+
+// step moves what one read gives. more is false when the socket has nothing now.
+func (s *socketRelay) step(fd uintptr) (more bool, err error) {
+	t := s.t
+	if s.stalled {
+		// Wait without a buffer: a peer that keeps its window closed shall not hold our memory.
+		if err := t.c.awaitWindow(t); err != nil {
+			return false, err
+		}
+		s.stalled = false
+	}
+	buf := t.c.bufs.getClass(s.class)
+	defer t.c.bufs.put(buf)
+	n, err := readSocket(fd, buf.b[frameHeader:])
+	switch {
+	case err == syscall.EAGAIN:
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("read: %w", os.NewSyscallError("read", err))
+	case n == 0:
+		return false, errEnd
+	}
+	left, err := t.sendBuffer(buf.b, n)
+	if err != nil {
+		return false, err
+	}
+	s.out += int64(n)
+	s.adapt(n, left)
+	return true, nil
+}
+
+// adapt chooses the next buffer: larger after a full one, smaller after one
+// that was nearly empty, and not much larger than what may be sent.
+func (s *socketRelay) adapt(n int, left int64) {
+	size := bufferSizes[s.class]
+	switch {
+	case n == size-frameHeader && s.class < len(bufferSizes)-1:
+		s.class++
+	case n < size/8 && s.class > 0:
+		s.class--
+	}
+	for s.class > 0 && int64(bufferSizes[s.class]) > 4*left {
+		s.class--
+	}
+	s.stalled = left <= 0
+}
+
+func readSocket(fd uintptr, p []byte) (int, error) {
+	for {
+		n, err := syscall.Read(int(fd), p)
+		if err != syscall.EINTR {
+			return n, err
+		}
+	}
+}
+
+// sendBuffer sends b[frameHeader:frameHeader+n], overwriting it. left is what
+// the peer's window still has.
+func (t *Tunnel) sendBuffer(b []byte, n int) (left int64, err error) {
+	for off := 0; off < n; {
+		var g int
+		g, left, err = t.c.reserve(t, n-off)
+		if err != nil {
+			return 0, err
+		}
+		if err := t.c.w.data(t, b[off:], g); err != nil {
+			return 0, t.sendFailed(err)
+		}
+		off += g
+	}
+	return left, nil
+}
+
+// endOfSocket waits, once the socket's end has been passed on, until the other
+// direction ends too. Meanwhile the socket may be reset.
+func (s *socketRelay) endOfSocket() {
+	s.t.mu.Lock()
+	s.sendDone = true
+	s.wake()
+	s.t.mu.Unlock()
+	var result error
+	_ = s.rc.Read(func(fd uintptr) bool { // its error means woken or closed
+		var b [1]byte
+		n, err := syscall.Read(int(fd), b[:])
+		if n > 0 || err == nil || err == syscall.EAGAIN || err == syscall.EINTR {
+			return false
+		}
+		result = os.NewSyscallError("read", err)
+		return true
+	})
+	if result != nil {
+		s.t.mu.Lock()
+		s.failed(fmt.Errorf("after its end: %w", result))
+		s.t.mu.Unlock()
+	}
+}

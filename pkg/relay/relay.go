@@ -1,0 +1,103 @@
+// Package relay copies bytes between two connections, both ways, with
+// half-close, resets and byte counts.
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+)
+
+// A Conn can end its direction while the other goes on, and can be reset.
+type Conn interface {
+	net.Conn
+	CloseWrite() error
+}
+
+// A Result is how a relay ended.
+type Result struct {
+	Sent     int64 // bytes from the first connection to the second
+	Received int64 // bytes from the second to the first
+	Err      error // nil if both ends finished; otherwise why it was cut
+}
+
+// A Replayer is a connection from which some bytes were read already. Replay
+// gives them up, with the connection they came from; who calls it takes over both.
+type Replayer interface {
+	Replay() (pending []byte, from Conn)
+}
+
+// A relayer relays better by itself than through its Read and Write.
+type relayer interface {
+	Relay(ctx context.Context, c Conn) Result
+}
+
+// Copy relays between a and b until both directions have ended or ctx does. A
+// reset of one is passed on as a reset of the other, and so is the end of ctx.
+// It takes over both.
+func Copy(ctx context.Context, a, b Conn) Result {
+	a, fromA := unwrap(a)
+	b, fromB := unwrap(b)
+	if err := replay(ctx, a, b, fromA, fromB); err != nil {
+		return Result{Err: err}
+	}
+	var r Result
+	if t, ok := a.(relayer); ok {
+		r = t.Relay(ctx, b)
+	} else if t, ok := b.(relayer); ok {
+		r = t.Relay(ctx, a)
+		r.Sent, r.Received = r.Received, r.Sent
+	} else {
+		r = Plain(ctx, a, b)
+	}
+	r.Sent += int64(len(fromA))
+	r.Received += int64(len(fromB))
+	return r
+}
+
+func unwrap(c Conn) (Conn, []byte) {
+	var all []byte
+	for {
+		r, ok := c.(Replayer)
+		if !ok {
+			return c, all
+		}
+		pending, from := r.Replay()
+		// The outer wrapper has the earlier bytes: it read what the inner one replayed.
+		all = append(all, pending...)
+		c = from
+	}
+}
+
+// replay sends on what was read before the relay began.
+func replay(ctx context.Context, a, b Conn, fromA, fromB []byte) error {
+	if len(fromA) == 0 && len(fromB) == 0 {
+		return nil
+	}
+	stop := context.AfterFunc(ctx, func() { Reset(a); Reset(b) })
+	_, errB := b.Write(fromA)
+	_, errA := a.Write(fromB)
+	if stop() && errA == nil && errB == nil {
+		return nil
+	}
+	Reset(a)
+	Reset(b)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return fmt.Errorf("replay: %w", errors.Join(errA, errB))
+}
+
+// Reset closes c so that its peer sees a reset rather than an end. It takes c over.
+func Reset(c net.Conn) error {
+	switch c := c.(type) {
+	case interface{ Reset() error }:
+		return c.Reset()
+	case interface{ SetLinger(int) error }:
+		_ = c.SetLinger(0) // it fails only on a connection that is gone
+	case interface{ NetConn() net.Conn }: // TLS: no close_notify, it would look like an end
+		return Reset(c.NetConn())
+	}
+	return c.Close()
+}
