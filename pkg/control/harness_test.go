@@ -75,6 +75,9 @@ func newLab(t testing.TB, change func(*Config)) *lab {
 	if change != nil {
 		change(&l.config)
 	}
+	// Tokens that come later are known only after a moment.
+	l.token("agents", "planner")
+	l.token("tools", "github")
 	return l
 }
 
