@@ -252,3 +252,21 @@ func (i *issuer) reissue(other *issuer) *x509.Certificate {
 
 // deltaIndicator marks a CRL as one that lists changes only (RFC 5280 §5.2.4).
 var deltaIndicator = pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 27}, Critical: true, Value: []byte{2, 1, 1}}
+
+// until waits for what no channel tells of.
+func until(t *testing.T, happened func() bool) {
+	t.Helper()
+	for limit := time.Now().Add(20 * time.Second); !happened(); time.Sleep(time.Millisecond) {
+		if time.Now().After(limit) {
+			t.Fatal("it never happened")
+		}
+	}
+}
+
+// svidOf makes an SVID of a certificate that by signed, whatever is wrong with it.
+func svidOf(c *tls.Certificate, by *issuer) *SVID {
+	leaf := must(x509.ParseCertificate(c.Certificate[0]))
+	p := must(principalOf(leaf))
+	return &SVID{Principal: p, Certificate: c, NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter,
+		Bundles: map[string]*x509.CertPool{p.TrustDomain(): pool(by)}}
+}
