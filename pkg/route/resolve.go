@@ -36,8 +36,8 @@ func New(c Config) (*Resolver, error) {
 }
 
 // Resolve decides where a connection to d goes by one snapshot. What it returns
-// refers to the snapshot and must not be changed, but for Destination.Avoid it
-// may differ each time: endpoints are chosen at random by their capacity.
+// refers to the snapshot and must not be changed. It may differ each time:
+// endpoints are chosen at random by their capacity.
 func (r *Resolver) Resolve(snap *store.Snapshot, d Destination) (*Route, error) {
 	q := &question{Resolver: r, snap: snap, self: snap.Self(), avoid: d.Avoid}
 	rt, err := q.resolve(d)
