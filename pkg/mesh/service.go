@@ -73,7 +73,7 @@ type Endpoint struct {
 
 // A Hop is a tunnel end to reach.
 type Hop struct {
-	Address   netip.AddrPort // where to connect, e.g. 10.1.2.3:15008
+	Address   netip.AddrPort // where to connect, e.g. 10.1.2.3:15008; not valid for a hop inside another
 	Authority string         // :authority of the CONNECT: IP:port or hostname:port
 	Expected  []Principal    // identities the end may have; none means nobody will do
 	Network   string
