@@ -196,3 +196,10 @@ func (m *Message) failure(e *envelopeMembers) (at int, problem string) {
 	m.Kind, m.Code = Response, code
 	return 0, ""
 }
+
+// Check tells whether data is one JSON text that we accept, of any kind.
+func Check(data []byte, l Limits) error {
+	s := scanner{limits: l.withDefaults()}
+	_, err := s.document(data, nil)
+	return err
+}

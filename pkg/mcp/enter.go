@@ -5,7 +5,10 @@ package mcp
 // use it. One that we do not know is answered as a server answers one that it
 // lost, so that the client opens another.
 func (e *exchange) enterSession() *refusal {
-	if e.modern {
+	switch {
+	case e.modern && e.session != nil:
+		return &refusal{status: 400, code: codeInvalidRequest, problem: "revision 2026-07-28 has no sessions"}
+	case e.modern || e.session != nil:
 		return nil
 	}
 	h := e.x.Request.Header

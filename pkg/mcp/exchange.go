@@ -53,7 +53,8 @@ type call struct {
 	args    []byte
 	verdict policy.Decision
 	record  *telemetry.Call
-	done    bool // it was answered
+	denial  []byte // goes on in the place of its answer
+	done    bool   // it was answered
 }
 
 func newExchange(g *governor) *exchange {

@@ -123,5 +123,8 @@ func (e *exchange) postOf(body []byte) *inspect.Request {
 	if e.session != nil && e.session.key.id != "" {
 		r.Header.Set(sessionHeader, e.session.key.id)
 	}
+	if e.session != nil && e.session.key.endpoint != "" {
+		r.Target = e.session.key.endpoint
+	}
 	return &r
 }

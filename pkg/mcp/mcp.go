@@ -111,13 +111,19 @@ func (g *governor) do(ctx context.Context, x *inspect.Exchange, next inspect.Han
 // answer sends the request on its way by its HTTP method.
 func (e *exchange) answer(ctx context.Context, next inspect.Handler) (*inspect.Response, error) {
 	r := e.x.Request
-	if paths := e.x.Port.Paths; len(paths) > 0 && !slices.Contains(paths, r.Path) {
+	if refused := e.enterEndpoint(); refused != nil {
+		return e.refuse(*refused), nil
+	}
+	if paths := e.x.Port.Paths; e.session == nil && len(paths) > 0 && !slices.Contains(paths, r.Path) {
 		return e.refuse(refusal{status: 404, problem: "no MCP endpoint at this path: the policy's port lists its paths"}), nil
 	}
 	if problem := checkHeader(r.Header); problem != "" {
 		return e.refuse(refusal{status: 400, code: codeInvalidRequest, problem: problem}), nil
 	}
 	r.Header.Set("Accept-Encoding", "identity")
+	if e.isMetadata() {
+		return e.metadata(ctx, next)
+	}
 	switch r.Method {
 	case "POST":
 		return e.post(ctx, next)

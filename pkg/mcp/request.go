@@ -39,6 +39,9 @@ func (e *exchange) post(ctx context.Context, next inspect.Handler) (*inspect.Res
 		return e.refuseCalls(*r), nil
 	}
 	if !e.authorize() {
+		if e.session != nil && e.session.key.endpoint != "" && len(e.calls) == 1 && e.calls[0].kind == request {
+			return e.denyOnStream(ctx, next)
+		}
 		return e.denyAll(), nil
 	}
 	e.expect()

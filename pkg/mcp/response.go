@@ -24,6 +24,12 @@ func (e *exchange) respond(ctx context.Context, up *inspect.Response) (*inspect.
 	if up.Body == nil || up.ContentLength == 0 {
 		return up, nil
 	}
+	if e.session != nil && e.session.key.endpoint != "" && e.x.Request.Method == "POST" && up.Status == 202 {
+		up.Body.Close() // it says "Accepted"
+		up.Body, up.ContentLength = nil, 0
+		up.Header.Del("Content-Type")
+		return up, nil
+	}
 	switch kind := media(up.Header.Get("Content-Type")); {
 	case kind == "text/event-stream":
 		return e.respondStream(ctx, up), nil
@@ -46,7 +52,7 @@ func (e *exchange) receiveHeader(up *inspect.Response) (problem string) {
 		return "the server repeated a header"
 	}
 	id := h.Get(sessionHeader)
-	if e.calls[0].name == "initialize" && !e.modern && up.Status < 300 {
+	if e.calls[0].name == "initialize" && !e.modern && up.Status < 300 && e.session == nil {
 		return e.openSession(id)
 	}
 	if id != "" && (e.session == nil || id != e.session.key.id) {

@@ -18,9 +18,9 @@ import (
 	"github.com/outrigger-mesh/outrigger/pkg/policy"
 )
 
-// startSDKServer is the official SDK's server with two tools, one that asks the
+// newSDKServer is the official SDK's server with two tools, one that asks the
 // client, a resource and a prompt.
-func startSDKServer(t testing.TB, o *sdk.StreamableHTTPOptions) *httptest.Server {
+func newSDKServer() *sdk.Server {
 	server := sdk.NewServer(&sdk.Implementation{Name: "github", Version: "1"}, nil)
 	type in struct {
 		Text string `json:"text,omitempty"`
@@ -43,27 +43,34 @@ func startSDKServer(t testing.TB, o *sdk.StreamableHTTPOptions) *httptest.Server
 	server.AddPrompt(&sdk.Prompt{Name: "greet"}, func(ctx context.Context, r *sdk.GetPromptRequest) (*sdk.GetPromptResult, error) {
 		return &sdk.GetPromptResult{Messages: []*sdk.PromptMessage{{Role: "user", Content: &sdk.TextContent{Text: "hello"}}}}, nil
 	})
-	s := httptest.NewServer(sdk.NewStreamableHTTPHandler(func(*http.Request) *sdk.Server { return server }, o))
-	t.Cleanup(func() { s.CloseClientConnections(); s.Close() })
-	return s
+	return server
 }
 
-// connectSDK is the official SDK's client behind a front of judge.
-func connectSDK(t testing.TB, judge Judge, o *sdk.StreamableHTTPOptions, version string) *sdk.ClientSession {
-	server := startSDKServer(t, o)
-	layer := New(Config{Judge: func(*inspect.Exchange) Judge { return judge }})
-	f := startFront(t, layer, policy.Port{Protocol: policy.ProtocolMCP, Paths: []string{"/mcp"}}, func(ctx context.Context) (net.Conn, error) {
-		var d net.Dialer
-		return d.DialContext(ctx, "tcp", server.Listener.Addr().String())
-	})
-	client := sdk.NewClient(&sdk.Implementation{Name: "planner", Version: "1"}, &sdk.ClientOptions{
+func newSDKClient() *sdk.Client {
+	return sdk.NewClient(&sdk.Implementation{Name: "planner", Version: "1"}, &sdk.ClientOptions{
 		ElicitationHandler: func(context.Context, *sdk.ElicitRequest) (*sdk.ElicitResult, error) {
 			return &sdk.ElicitResult{Action: "decline"}, nil
 		},
 	})
+}
+
+func dialer(s *httptest.Server) func(context.Context) (net.Conn, error) {
+	return func(ctx context.Context) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "tcp", s.Listener.Addr().String())
+	}
+}
+
+// connectSDK is the official SDK's client behind a front of judge.
+func connectSDK(t testing.TB, judge Judge, o *sdk.StreamableHTTPOptions, version string) *sdk.ClientSession {
+	server := newSDKServer()
+	s := httptest.NewServer(sdk.NewStreamableHTTPHandler(func(*http.Request) *sdk.Server { return server }, o))
+	t.Cleanup(func() { s.CloseClientConnections(); s.Close() })
+	layer := New(Config{Judge: func(*inspect.Exchange) Judge { return judge }})
+	f := startFront(t, layer, policy.Port{Protocol: policy.ProtocolMCP, Paths: []string{"/mcp"}}, dialer(s))
 	transport := &http.Transport{}
 	t.Cleanup(transport.CloseIdleConnections)
-	session, err := client.Connect(t.Context(), &sdk.StreamableClientTransport{Endpoint: "http://" + f.Addr().String() + "/mcp",
+	session, err := newSDKClient().Connect(t.Context(), &sdk.StreamableClientTransport{Endpoint: "http://" + f.Addr().String() + "/mcp",
 		HTTPClient: &http.Client{Transport: transport}}, &sdk.ClientSessionOptions{ProtocolVersion: version})
 	if err != nil {
 		t.Fatal(err)
@@ -94,6 +101,30 @@ func TestOfficialClientAndServer(t *testing.T) {
 			}
 			useSession(t, session)
 		})
+	}
+}
+
+func TestOfficialClientAndServerOverEventStream(t *testing.T) {
+	server := newSDKServer()
+	s := httptest.NewServer(sdk.NewSSEHandler(func(*http.Request) *sdk.Server { return server }, nil))
+	t.Cleanup(func() { s.CloseClientConnections(); s.Close() })
+	judge := denying("* danger", "tools/call absent", "* file:///no", "* hidden")
+	layer := New(Config{Judge: func(*inspect.Exchange) Judge { return judge }})
+	f := startFront(t, layer, policy.Port{Protocol: policy.ProtocolMCP, Paths: []string{"/sse"}}, dialer(s))
+	transport := &http.Transport{}
+	t.Cleanup(transport.CloseIdleConnections)
+	session, err := newSDKClient().Connect(t.Context(), &sdk.SSEClientTransport{Endpoint: "http://" + f.Addr().String() + "/sse",
+		HTTPClient: &http.Client{Transport: transport}}, &sdk.ClientSessionOptions{ProtocolVersion: rev2024})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { session.Close() })
+	useSession(t, session)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	r, err := session.CallTool(ctx, &sdk.CallToolParams{Name: "ask"})
+	if err != nil || r.Content[0].(*sdk.TextContent).Text != "the answer is decline" {
+		t.Errorf("ask: %+v, %v", r, err)
 	}
 }
 

@@ -3,6 +3,7 @@ package mcp
 import (
 	"container/list"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -13,7 +14,7 @@ import (
 const (
 	maxSessionID = 1024 // bytes
 	maxPending   = 256  // server requests of one session that wait for an answer
-	maxRecent    = 64   // calls of one session whose answer a resumed stream may bring
+	maxRecent    = 128  // calls of one session whose answer another stream may bring
 )
 
 // A place is where a conversation goes to.
@@ -28,9 +29,10 @@ func (e *exchange) place() place { return place{e.x.Target.Address, e.x.Target.S
 // something only with the place. Callers of a server that gives no ids have one
 // session each, without id.
 type sessionKey struct {
-	place  place
-	id     string
-	caller mesh.Principal // of a session without id
+	place    place
+	id       string
+	caller   mesh.Principal // of a session without id
+	endpoint string         // of a session of 2024-11-05: where its messages are posted
 }
 
 // A session is a legacy MCP session: it belongs to who opened it.
@@ -41,8 +43,7 @@ type session struct {
 	mu      sync.Mutex // guards what follows
 	version string     // "" until the server said it
 	pending []pending
-	recent  []recent // a ring
-	next    int
+	recent  []recent // the newest last
 
 	// guarded by sessions.mu
 	used   time.Time
@@ -59,6 +60,7 @@ type recent struct {
 	method *method
 	name   string
 	object policy.Object
+	denial []byte
 }
 
 func (s *session) negotiated() string {
@@ -113,24 +115,26 @@ func (s *session) answered(id string) {
 func (s *session) remember(c *call) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	r := recent{c.id.Key, c.method, c.name, c.object}
-	if len(s.recent) < maxRecent {
-		s.recent = append(s.recent, r)
-		return
+	if len(s.recent) == maxRecent {
+		s.recent = slices.Delete(s.recent, 0, 1)
 	}
-	s.recent[s.next] = r
-	s.next = (s.next + 1) % maxRecent
+	s.recent = append(s.recent, recent{c.id.Key, c.method, c.name, c.object, c.denial})
 }
 
-// recall returns the newest call with that id, nil if none is remembered.
+// recall returns the newest call with that id, nil if none is remembered. A
+// stream that is resumed may bring an answer again, an endpoint's may not.
 func (s *session) recall(id string) *call {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for i := range s.recent {
-		at := (s.next + len(s.recent) - 1 - i + len(s.recent)) % len(s.recent)
-		if r := &s.recent[at]; r.id == id {
-			return &call{method: r.method, name: r.name, kind: request, object: r.object}
+	for i := len(s.recent) - 1; i >= 0; i-- {
+		r := s.recent[i]
+		if r.id != id {
+			continue
 		}
+		if s.key.endpoint != "" {
+			s.recent = slices.Delete(s.recent, i, i+1)
+		}
+		return &call{method: r.method, name: r.name, kind: request, object: r.object, denial: r.denial}
 	}
 	return nil
 }

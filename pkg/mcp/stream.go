@@ -9,6 +9,7 @@ import (
 	"github.com/outrigger-mesh/outrigger/pkg/inspect"
 	"github.com/outrigger-mesh/outrigger/pkg/jsonrpc"
 	"github.com/outrigger-mesh/outrigger/pkg/policy"
+	"github.com/outrigger-mesh/outrigger/pkg/telemetry"
 )
 
 // respondStream passes on a stream of events, each inspected and framed anew.
@@ -35,7 +36,8 @@ type stream struct {
 	e        *exchange
 	upstream io.ReadCloser
 	events   *jsonrpc.EventReader
-	resumes  bool // answers of earlier calls may come
+	resumes  bool     // answers of earlier calls may come
+	endpoint *session // that the stream opened, in revision 2024-11-05
 
 	framed []byte // the buffer
 	ready  []byte // what of it is to be read
@@ -59,7 +61,10 @@ func (s *stream) Read(p []byte) (int, error) {
 }
 
 // Close ends the server's stream. In the modern era that cancels the call.
-func (s *stream) Close() error { return s.upstream.Close() }
+func (s *stream) Close() error {
+	s.e.sessions.forget(s.endpoint)
+	return s.upstream.Close()
+}
 
 // advance reads one event and frames what of it goes on.
 func (s *stream) advance() {
@@ -74,6 +79,10 @@ func (s *stream) advance() {
 		s.err = err
 	case event.Comment:
 		s.framed = jsonrpc.AppendEvent(s.framed, &event)
+	case event.Type == "endpoint":
+		if s.opensEndpoint(event.Data) {
+			s.pass(&event, nil)
+		}
 	case len(event.Data) == 0:
 		s.pass(&event, nil) // it primes the client with an id
 	case event.Type != "" && event.Type != "message":
@@ -131,11 +140,14 @@ func (s *stream) message(event *jsonrpc.Event) {
 // whatever comes for theirs.
 func (s *stream) response(event *jsonrpc.Event, m *message) {
 	c := s.e.outstanding(m.ID.Key)
-	if c == nil && s.resumes && s.e.session != nil {
-		if c = s.e.session.recall(m.ID.Key); c != nil {
-			c.id, c.record = m.ID, s.e.newRecord()
-			c.record.Method, c.record.Object, c.record.ID = c.name, c.object, string(m.ID.Raw)
-			c.record.Status, c.record.Decision = 200, s.e.ask(c, c.object)
+	if c == nil && (s.resumes || s.endpoint != nil) && s.e.session != nil {
+		c = s.e.session.recall(m.ID.Key)
+		if c != nil && c.denial != nil {
+			s.pass(event, c.denial) // it was recorded when it was denied
+			return
+		}
+		if c != nil {
+			s.e.recordLater(c, m)
 		}
 	}
 	if c == nil {
@@ -151,6 +163,13 @@ func (s *stream) response(event *jsonrpc.Event, m *message) {
 	c.record.ResponseBytes += int64(len(body))
 	s.pass(event, singleLine(body))
 	c.record.Finish(nil)
+}
+
+// recordLater starts a record of an answer to an earlier exchange's call.
+func (e *exchange) recordLater(c *call, m *message) {
+	c.id, c.record = m.ID, e.newRecord()
+	c.record.Method, c.record.Object, c.record.ID = c.name, c.object, string(m.ID.Raw)
+	c.record.Status, c.record.Decision = 200, e.ask(c, c.object)
 }
 
 // batch inspects an event that carries several answers.
@@ -178,8 +197,15 @@ func singleLine(text []byte) []byte {
 // recordDropped records a message of the server that does not go on.
 func (e *exchange) recordDropped(m *message, reason string) {
 	record := e.newRecord()
-	record.Method, record.ID, record.ResponseBytes = m.Method, string(m.ID.Raw), int64(len(m.Raw))
-	record.Decision = policy.Decision{Reason: reason}
+	record.ID, record.ResponseBytes = string(m.ID.Raw), int64(len(m.Raw))
+	e.finishDropped(record, m.Method, reason)
+}
+
+// recordNote records something of the server that is no message and does not go on.
+func (e *exchange) recordNote(what, reason string) { e.finishDropped(e.newRecord(), what, reason) }
+
+func (e *exchange) finishDropped(record *telemetry.Call, method, reason string) {
+	record.Method, record.Decision = method, policy.Decision{Reason: reason}
 	record.Finish(nil)
 	e.records = e.records[:len(e.records)-1]
 }
