@@ -198,7 +198,7 @@ func (p *Proxy) carry(ctx context.Context, d *departure, entry *admission.Entry,
 	if d.port.Protocol == policy.ProtocolMCP {
 		err = p.inspect(ctx, d, down, up)
 	} else {
-		result := relay.Copy(ctx, down, up)
+		result := relay.Copy(ctx, down.TCPConn, up)
 		d.record.BytesSent, d.record.BytesReceived = result.Sent, result.Received
 		err = result.Err
 	}

@@ -123,10 +123,11 @@ func (s *Sidecar) newSource(c *IdentityConfig) (identity.Source, error) {
 }
 
 func (s *Sidecar) buildConfiguration() (err error) {
-	s.store = store.New(store.Config{
-		Self:   s.self,
-		Expect: []string{store.KindWorkloads, store.KindAuthorizations, store.KindAgentPolicies},
-	})
+	expect := []string{store.KindWorkloads, store.KindAuthorizations, store.KindAgentPolicies}
+	for _, path := range s.config.Discovery.PolicyFiles { // a carrier that never delivered allows nothing
+		expect = append(expect, discovery.FileKind(path))
+	}
+	s.store = store.New(store.Config{Self: s.self, Expect: expect})
 	s.register = admission.NewRegister(s.store)
 	if s.changes, err = discovery.New(discovery.Config{Store: s.store, Self: s.self, Logger: s.logger}); err != nil {
 		return err
