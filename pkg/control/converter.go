@@ -63,9 +63,13 @@ func anySet(lists ...[]string) bool {
 	return slices.ContainsFunc(lists, func(l []string) bool { return len(l) > 0 })
 }
 
-// onlyUnseen rejects what a Deny rule would lose entirely.
-func (c *converter) onlyUnseen(l7, l4 bool, path ...string) {
-	if c.deny && l7 && !l4 {
+// seen checks that something of an entry is left on connections. An empty match
+// never matches: a Deny rule would deny nothing.
+func (c *converter) seen(l7, l4 bool, path ...string) {
+	switch {
+	case !l7 && !l4:
+		c.fault("it says nothing, and would match nothing", "set a field, or remove the entry", path...)
+	case c.deny && !l4:
 		c.fault("a DENY rule on what only requests show would deny nothing on connections", "write an AgentPolicy for it", path...)
 	}
 }
@@ -73,7 +77,7 @@ func (c *converter) onlyUnseen(l7, l4 bool, path ...string) {
 func (c *converter) operation(o *istioOperation, i int) (m *securitypb.Match, l7 bool) {
 	path := []string{"to", strconv.Itoa(i), "operation"}
 	l7 = anySet(o.Hosts, o.NotHosts, o.Methods, o.NotMethods, o.Paths, o.NotPaths)
-	c.onlyUnseen(l7, anySet(o.Ports, o.NotPorts), path...)
+	c.seen(l7, anySet(o.Ports, o.NotPorts), path...)
 	return &securitypb.Match{
 		DestinationPorts:    c.ports(o.Ports, append(path, "ports")),
 		NotDestinationPorts: c.ports(o.NotPorts, append(path, "notPorts")),
@@ -83,7 +87,7 @@ func (c *converter) operation(o *istioOperation, i int) (m *securitypb.Match, l7
 func (c *converter) source(s *istioSource, i int) (m *securitypb.Match, l7 bool) {
 	path := []string{"from", strconv.Itoa(i), "source"}
 	l7 = anySet(s.RequestPrincipals, s.NotRequestPrincipals, s.RemoteIPBlocks, s.NotRemoteIPBlocks)
-	c.onlyUnseen(l7, anySet(s.Principals, s.NotPrincipals, s.Namespaces, s.NotNamespaces, s.ServiceAccounts, s.NotServiceAccounts, s.IPBlocks, s.NotIPBlocks), path...)
+	c.seen(l7, anySet(s.Principals, s.NotPrincipals, s.Namespaces, s.NotNamespaces, s.ServiceAccounts, s.NotServiceAccounts, s.IPBlocks, s.NotIPBlocks), path...)
 	return &securitypb.Match{
 		Namespaces:         matches(s.Namespaces),
 		NotNamespaces:      matches(s.NotNamespaces),
@@ -110,14 +114,12 @@ func (c *converter) condition(w *istioCondition, i int) (m *securitypb.Match, l7
 		return &securitypb.Match{Namespaces: matches(w.Values), NotNamespaces: matches(w.NotValues)}, false
 	case "source.principal":
 		return &securitypb.Match{Principals: principals(w.Values), NotPrincipals: principals(w.NotValues)}, false
-	case "source.serviceAccount":
-		return &securitypb.Match{ServiceAccounts: c.accounts(w.Values, yes), NotServiceAccounts: c.accounts(w.NotValues, no)}, false
 	case "destination.ip":
 		return &securitypb.Match{DestinationIps: c.ranges(w.Values, yes), NotDestinationIps: c.ranges(w.NotValues, no)}, false
 	case "destination.port":
 		return &securitypb.Match{DestinationPorts: c.ports(w.Values, yes), NotDestinationPorts: c.ports(w.NotValues, no)}, false
 	}
-	c.onlyUnseen(true, false, append(path, "key")...)
+	c.seen(true, false, append(path, "key")...)
 	return nil, true
 }
 

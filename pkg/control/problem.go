@@ -57,6 +57,10 @@ const (
 func (s *source) problems(failed map[string]error) []Problem {
 	var list []Problem
 	for path, err := range failed {
+		var at *fs.PathError
+		if errors.As(err, &at) && at.Path == path {
+			err = at.Err
+		}
 		p := Problem{File: path, Problem: err.Error(), Remedy: "make the path readable", Effect: effectKept}
 		if errors.Is(err, fs.ErrNotExist) {
 			p.Remedy = "create it, or correct --config-path"

@@ -30,7 +30,7 @@ func TestSeveralSidecarsAndThreeThousandPods(t *testing.T) {
 	l.write("policy.yaml", fmt.Sprintf(policyYAML, "p", "agents", "x"))
 	l.start()
 	var replicas []*replica
-	for range 8 {
+	for range 4 {
 		replicas = append(replicas, l.client("agents", "planner", nil))
 	}
 	for _, r := range replicas {

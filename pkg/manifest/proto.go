@@ -229,7 +229,9 @@ func protoProblem(err error) string {
 func (p *protoDecoder) enum(e protoreflect.EnumDescriptor, name string, v *value) (protoreflect.Value, bool) {
 	names := make([]string, 0, e.Values().Len())
 	for i := range e.Values().Len() {
-		names = append(names, string(e.Values().Get(i).Name()))
+		if name := string(e.Values().Get(i).Name()); !unset(name) {
+			names = append(names, name)
+		}
 	}
 	if v.kind != text {
 		p.fault(v.line, v.column, fmt.Sprintf("%s must be a name, not %v", name, v.kind), "known values are "+strings.Join(names, ", "))
@@ -245,6 +247,12 @@ func (p *protoDecoder) enum(e protoreflect.EnumDescriptor, name string, v *value
 		return protoreflect.Value{}, false
 	}
 	return protoreflect.ValueOfEnum(known.Number()), true
+}
+
+// unset tells whether an enum's value only says that none was given; it is
+// accepted, and recommended to nobody.
+func unset(name string) bool {
+	return strings.HasSuffix(strings.ToLower(name), "unspecified") || strings.HasPrefix(name, "UNSPECIFIED")
 }
 
 func (p *protoDecoder) number(k protoreflect.Kind, name string, v *value) (protoreflect.Value, bool) {
