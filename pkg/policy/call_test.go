@@ -122,6 +122,16 @@ func TestAuditOnlyRulesAreRecordedAndDecideNothing(t *testing.T) {
 	}
 }
 
+func TestAnAuditOnlyRuleIsRecordedOnce(t *testing.T) {
+	// The lookup finds the rule by the caller and by the caller's namespace.
+	source := sourceOf(planner)
+	source.Namespaces = []string{"agents"}
+	s := agentSpec(AgentRule{Name: "r", Action: ActionAllow, AuditOnly: true, Source: source})
+	if d := agentPolicies(t, s).Call(toolCall(planner, "x", "")); len(d.Audits) != 1 {
+		t.Errorf("audits = %+v", d.Audits)
+	}
+}
+
 func TestSources(t *testing.T) {
 	spire, _ := mesh.ParsePrincipal("spiffe://cluster.local/spire/agent")
 	for _, c := range []struct {

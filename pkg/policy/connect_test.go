@@ -47,6 +47,8 @@ func TestMatchSemantics(t *testing.T) {
 		{"principal that is no SPIFFE ID", AuthorizationMatch{Principals: exact("*")}, planner, false},
 		{"principal prefix inside the trust domain", AuthorizationMatch{Principals: stringMatches(MatchPrefix, []string{"cluster.l"})}, planner, true},
 		{"principal prefix into the path", AuthorizationMatch{Principals: stringMatches(MatchPrefix, []string{"cluster.local/ns/agents/"})}, planner, true},
+		{"principal prefix of another trust domain", AuthorizationMatch{Principals: stringMatches(MatchPrefix, []string{"clusterXlocal/ns/agents/"})}, planner, false},
+		{"principal suffix of another trust domain", AuthorizationMatch{Principals: stringMatches(MatchSuffix, []string{"Xlocal/ns/agents/sa/planner"})}, planner, false},
 		{"principal prefix that differs", AuthorizationMatch{Principals: stringMatches(MatchPrefix, []string{"cluster.local/ns/other"})}, planner, false},
 		{"principal suffix in the path", AuthorizationMatch{Principals: stringMatches(MatchSuffix, []string{"/planner"})}, planner, true},
 		{"principal suffix into the trust domain", AuthorizationMatch{Principals: stringMatches(MatchSuffix, []string{"local/ns/agents/sa/planner"})}, planner, true},

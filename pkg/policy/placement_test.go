@@ -173,6 +173,32 @@ func TestOutboundByService(t *testing.T) {
 	}
 }
 
+func TestAPolicyAppliesOnceToAnEndpointOfTwoOfItsServices(t *testing.T) {
+	s := AgentSpec{Name: "a", Namespace: "agents", Direction: Outbound, Ports: []AgentPort{{80, ProtocolMCP, nil}},
+		Target: AgentTarget{Services: []string{"x", "y"}}, Rules: []AgentRule{{Name: "r", Action: ActionDeny, AuditOnly: true}}}
+	p := New(&mesh.Self{Namespace: "agents"}, nil, nil, []*Agent{mustAgent(t, s)})
+	w := &mesh.Workload{Services: map[mesh.Name][]mesh.PortMapping{
+		{Namespace: "agents", Hostname: "x.agents.svc.cluster.local"}: nil, {Namespace: "agents", Hostname: "y.agents.svc.cluster.local"}: nil}}
+	d := p.Call(&Call{Direction: Outbound, Method: "ping", Destination: Destination{Workload: w, Address: netip.MustParseAddrPort("10.0.0.9:80")}})
+	if len(d.Audits) != 1 {
+		t.Errorf("audits = %+v", d.Audits)
+	}
+}
+
+func TestQuarantineOfAServiceReachesItsEndpointsOnlyWhenDialledDirectly(t *testing.T) {
+	partial := &AgentSpec{Direction: Outbound, Target: AgentTarget{Services: []string{"x"}}}
+	p := New(&mesh.Self{Namespace: "agents"}, nil, nil, []*Agent{QuarantineAgent("bad", "agents", errors.New("bad"), partial)})
+	w := &mesh.Workload{Services: map[mesh.Name][]mesh.PortMapping{{Namespace: "agents", Hostname: "x.agents.svc.cluster.local"}: nil}}
+	c := &Connection{Direction: Outbound, Workload: w}
+	if p.Connect(c).Allowed {
+		t.Error("an endpoint of the service is reached by its own address")
+	}
+	c.Service = mesh.Name{Namespace: "agents", Hostname: "other.agents.svc.cluster.local"}
+	if d := p.Connect(c); !d.Allowed {
+		t.Errorf("another service is closed: %s", d.Reason)
+	}
+}
+
 func TestDirectDestinationsAreForgotten(t *testing.T) {
 	s := AgentSpec{Name: "a", Namespace: "agents", Direction: Outbound, Ports: []AgentPort{{80, ProtocolMCP, nil}},
 		Target: AgentTarget{Services: []string{"x"}}}
