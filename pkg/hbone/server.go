@@ -24,6 +24,10 @@ type ServerConfig struct {
 	Memory           int64         // bytes that receive queues should not exceed, all together; 0 means 256 MiB
 	Limits           Limits        // what a peer may cost
 	Logger           *slog.Logger  // for surprises; nil means slog.Default
+
+	// Refused is told of every connection that was not admitted and why: its
+	// handshake failed, or its peer has too many. It must not block. May be nil.
+	Refused func(remote netip.AddrPort, err error)
 }
 
 // maxHandshakes is how many connections may be in their handshake at once.
@@ -181,10 +185,12 @@ func (a *acceptor) serve(ctx context.Context, raw net.Conn) {
 	s := a.s
 	tlsConn, err := s.handshake(a.ctx, raw)
 	if err != nil {
-		return // the peer was told by TLS; identity records why
+		s.refused(raw, err) // the peer was told by TLS
+		return
 	}
 	peer := s.admit(&tlsConn.Peer)
 	if peer == nil {
+		s.refused(raw, fmt.Errorf("%s has %d connections already", tlsConn.Peer.Principal, s.config.Limits.ConnsPerPeer))
 		tlsConn.Close()
 		return
 	}
@@ -234,6 +240,12 @@ func (s *Server) handshake(ctx context.Context, raw net.Conn) (*identity.Conn, e
 	ctx, cancel := context.WithTimeout(ctx, s.config.HandshakeTimeout)
 	defer cancel()
 	return s.mutual.Server(ctx, raw)
+}
+
+func (s *Server) refused(raw net.Conn, err error) {
+	if s.config.Refused != nil {
+		s.config.Refused(addrPort(raw.RemoteAddr()), err)
+	}
 }
 
 // admit counts a connection of a peer; nil means that it has too many.

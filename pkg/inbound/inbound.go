@@ -13,6 +13,7 @@ import (
 
 	"github.com/outrigger-mesh/outrigger/pkg/admission"
 	"github.com/outrigger-mesh/outrigger/pkg/hbone"
+	"github.com/outrigger-mesh/outrigger/pkg/identity"
 	"github.com/outrigger-mesh/outrigger/pkg/inspect"
 	"github.com/outrigger-mesh/outrigger/pkg/mesh"
 	"github.com/outrigger-mesh/outrigger/pkg/policy"
@@ -86,6 +87,17 @@ func (p *Proxy) Tunnel(ctx context.Context, in *hbone.Incoming) {
 		return
 	}
 	err = p.carry(ctx, a, entry, tunnel, app)
+}
+
+// Refused records a connection that was not admitted to a tunnel at all: its
+// peer did not prove who it is.
+func (p *Proxy) Refused(from netip.AddrPort, why error) {
+	rec := p.Recorder.Connection(policy.Inbound, from)
+	rec.Flags = identity.Flag(why)
+	if peer, ok := errors.AsType[*identity.PeerError](why); ok {
+		rec.Decision.Reason = fmt.Sprintf("peer not admitted (%s), claimed to be %q", peer.Reason, peer.Principal)
+	}
+	rec.Close(why)
 }
 
 // Plain serves a connection that came without a tunnel, whose dialled address

@@ -1,7 +1,6 @@
 package sidecar
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -56,7 +55,7 @@ type Sidecar struct {
 
 // build makes everything that does not need a listener.
 func (s *Sidecar) build() error {
-	for _, part := range []func() error{s.buildRecords, s.buildIdentity, s.buildConfiguration, s.buildTunnels, s.buildProxies} {
+	for _, part := range []func() error{s.buildRecords, s.buildIdentity, s.buildConfiguration, s.buildTunnels, s.buildProxies, s.buildServer} {
 		if err := part(); err != nil {
 			return err
 		}
@@ -145,13 +144,12 @@ func (s *Sidecar) buildConfiguration() (err error) {
 }
 
 func (s *Sidecar) buildTunnels() (err error) {
-	dial := func(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
-		return (&capture.Dialer{}).Dial(ctx, to)
-	}
-	if s.server, err = hbone.NewServer(hbone.ServerConfig{Mutual: s.mutual}); err != nil {
-		return err
-	}
-	s.tunnels, err = hbone.NewDialer(hbone.DialerConfig{Mutual: s.mutual, Dial: dial})
+	s.tunnels, err = hbone.NewDialer(hbone.DialerConfig{Mutual: s.mutual, Dial: (&capture.Dialer{}).Dial})
+	return err
+}
+
+func (s *Sidecar) buildServer() (err error) {
+	s.server, err = hbone.NewServer(hbone.ServerConfig{Mutual: s.mutual, Logger: s.logger, Refused: s.inbound.Refused})
 	return err
 }
 
