@@ -4,6 +4,10 @@
 // 	protoc        (unknown)
 // source: istio/security/authorization.proto
 
+// Package istio.security is what istiod tells of L4 authorization by delta xDS.
+// Names and numbers are istiod's and never change here; fields that are newer
+// than this file are kept by the decoder and make a policy stricter.
+
 package securitypb
 
 import (
@@ -23,11 +27,15 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Scope says which workloads a policy governs.
 type Scope int32
 
 const (
-	Scope_GLOBAL            Scope = 0
-	Scope_NAMESPACE         Scope = 1
+	// All of the mesh.
+	Scope_GLOBAL Scope = 0
+	// Those of the policy's namespace.
+	Scope_NAMESPACE Scope = 1
+	// Those that list the policy in authorization_policies.
 	Scope_WORKLOAD_SELECTOR Scope = 2
 )
 
@@ -72,11 +80,14 @@ func (Scope) EnumDescriptor() ([]byte, []int) {
 	return file_istio_security_authorization_proto_rawDescGZIP(), []int{0}
 }
 
+// Action is what a match means.
 type Action int32
 
 const (
+	// The connection is allowed, unless a DENY policy matches.
 	Action_ALLOW Action = 0
-	Action_DENY  Action = 1
+	// The connection is denied.
+	Action_DENY Action = 1
 )
 
 // Enum value maps for Action.
@@ -118,15 +129,28 @@ func (Action) EnumDescriptor() ([]byte, []int) {
 	return file_istio_security_authorization_proto_rawDescGZIP(), []int{1}
 }
 
+// Authorization is the resource of type type.googleapis.com/istio.security.Authorization,
+// named "namespace/name". istiod gives it no xDS version.
+//
+// A connection is denied if any DENY policy matches it. Otherwise it is allowed
+// if there is no ALLOW policy, or if one matches.
 type Authorization struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Namespace     string                 `protobuf:"bytes,2,opt,name=namespace,proto3" json:"namespace,omitempty"`
-	Scope         Scope                  `protobuf:"varint,3,opt,name=scope,proto3,enum=istio.security.Scope" json:"scope,omitempty"`
-	Action        Action                 `protobuf:"varint,4,opt,name=action,proto3,enum=istio.security.Action" json:"action,omitempty"`
-	Groups        []*Group               `protobuf:"bytes,5,rep,name=groups,proto3" json:"groups,omitempty"`
-	DryRun        bool                   `protobuf:"varint,6,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
-	Extensions    []*workload.Extension  `protobuf:"bytes,7,rep,name=extensions,proto3" json:"extensions,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the policy.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Namespace of the policy.
+	Namespace string `protobuf:"bytes,2,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// Which workloads it governs.
+	Scope Scope `protobuf:"varint,3,opt,name=scope,proto3,enum=istio.security.Scope" json:"scope,omitempty"`
+	// What a match means.
+	Action Action `protobuf:"varint,4,opt,name=action,proto3,enum=istio.security.Action" json:"action,omitempty"`
+	// The policy matches if any group does. None: it matches nothing, so that an
+	// ALLOW policy without groups denies everything.
+	Groups []*Group `protobuf:"bytes,5,rep,name=groups,proto3" json:"groups,omitempty"`
+	// Whether the policy is only evaluated and recorded, and decides nothing.
+	DryRun bool `protobuf:"varint,6,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	// Additions of vendors. istiod sends none.
+	Extensions    []*workload.Extension `protobuf:"bytes,7,rep,name=extensions,proto3" json:"extensions,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -210,9 +234,12 @@ func (x *Authorization) GetExtensions() []*workload.Extension {
 	return nil
 }
 
+// Group matches if all of its rules match; without any it matches everything.
+// istiod makes one of each rule of an AuthorizationPolicy.
 type Group struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Rules         []*Rules               `protobuf:"bytes,1,rep,name=rules,proto3" json:"rules,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The rules: one each for "from", "to" and every "when".
+	Rules         []*Rules `protobuf:"bytes,1,rep,name=rules,proto3" json:"rules,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -254,9 +281,11 @@ func (x *Group) GetRules() []*Rules {
 	return nil
 }
 
+// Rules matches if any of its matches does; without any it matches everything.
 type Rules struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Matches       []*Match               `protobuf:"bytes,2,rep,name=matches,proto3" json:"matches,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The matches.
+	Matches       []*Match `protobuf:"bytes,2,rep,name=matches,proto3" json:"matches,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -298,23 +327,40 @@ func (x *Rules) GetMatches() []*Match {
 	return nil
 }
 
+// Match matches if every list that is not empty does: a plain list if any of
+// its entries matches, a not_ list if none does. A match whose lists are all
+// empty never matches.
 type Match struct {
-	state               protoimpl.MessageState `protogen:"open.v1"`
-	Namespaces          []*StringMatch         `protobuf:"bytes,1,rep,name=namespaces,proto3" json:"namespaces,omitempty"`
-	NotNamespaces       []*StringMatch         `protobuf:"bytes,2,rep,name=not_namespaces,json=notNamespaces,proto3" json:"not_namespaces,omitempty"`
-	ServiceAccounts     []*ServiceAccountMatch `protobuf:"bytes,11,rep,name=service_accounts,json=serviceAccounts,proto3" json:"service_accounts,omitempty"`
-	NotServiceAccounts  []*ServiceAccountMatch `protobuf:"bytes,12,rep,name=not_service_accounts,json=notServiceAccounts,proto3" json:"not_service_accounts,omitempty"`
-	Principals          []*StringMatch         `protobuf:"bytes,3,rep,name=principals,proto3" json:"principals,omitempty"`
-	NotPrincipals       []*StringMatch         `protobuf:"bytes,4,rep,name=not_principals,json=notPrincipals,proto3" json:"not_principals,omitempty"`
-	SourceIps           []*Address             `protobuf:"bytes,5,rep,name=source_ips,json=sourceIps,proto3" json:"source_ips,omitempty"`
-	NotSourceIps        []*Address             `protobuf:"bytes,6,rep,name=not_source_ips,json=notSourceIps,proto3" json:"not_source_ips,omitempty"`
-	DestinationIps      []*Address             `protobuf:"bytes,7,rep,name=destination_ips,json=destinationIps,proto3" json:"destination_ips,omitempty"`
-	NotDestinationIps   []*Address             `protobuf:"bytes,8,rep,name=not_destination_ips,json=notDestinationIps,proto3" json:"not_destination_ips,omitempty"`
-	DestinationPorts    []uint32               `protobuf:"varint,9,rep,packed,name=destination_ports,json=destinationPorts,proto3" json:"destination_ports,omitempty"`
-	NotDestinationPorts []uint32               `protobuf:"varint,10,rep,packed,name=not_destination_ports,json=notDestinationPorts,proto3" json:"not_destination_ports,omitempty"`
-	Extensions          []*workload.Extension  `protobuf:"bytes,13,rep,name=extensions,proto3" json:"extensions,omitempty"`
-	unknownFields       protoimpl.UnknownFields
-	sizeCache           protoimpl.SizeCache
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Namespaces of the caller's identity.
+	Namespaces []*StringMatch `protobuf:"bytes,1,rep,name=namespaces,proto3" json:"namespaces,omitempty"`
+	// Namespaces the caller must not be of.
+	NotNamespaces []*StringMatch `protobuf:"bytes,2,rep,name=not_namespaces,json=notNamespaces,proto3" json:"not_namespaces,omitempty"`
+	// Service accounts of the caller, in any trust domain.
+	ServiceAccounts []*ServiceAccountMatch `protobuf:"bytes,11,rep,name=service_accounts,json=serviceAccounts,proto3" json:"service_accounts,omitempty"`
+	// Service accounts the caller must not have.
+	NotServiceAccounts []*ServiceAccountMatch `protobuf:"bytes,12,rep,name=not_service_accounts,json=notServiceAccounts,proto3" json:"not_service_accounts,omitempty"`
+	// Identities of the caller without "spiffe://", as in
+	// "cluster.local/ns/a/sa/b". A caller without identity is the empty string.
+	Principals []*StringMatch `protobuf:"bytes,3,rep,name=principals,proto3" json:"principals,omitempty"`
+	// Identities the caller must not have.
+	NotPrincipals []*StringMatch `protobuf:"bytes,4,rep,name=not_principals,json=notPrincipals,proto3" json:"not_principals,omitempty"`
+	// Ranges the caller's address is in.
+	SourceIps []*Address `protobuf:"bytes,5,rep,name=source_ips,json=sourceIps,proto3" json:"source_ips,omitempty"`
+	// Ranges it must not be in.
+	NotSourceIps []*Address `protobuf:"bytes,6,rep,name=not_source_ips,json=notSourceIps,proto3" json:"not_source_ips,omitempty"`
+	// Ranges the address that was dialled is in.
+	DestinationIps []*Address `protobuf:"bytes,7,rep,name=destination_ips,json=destinationIps,proto3" json:"destination_ips,omitempty"`
+	// Ranges it must not be in.
+	NotDestinationIps []*Address `protobuf:"bytes,8,rep,name=not_destination_ips,json=notDestinationIps,proto3" json:"not_destination_ips,omitempty"`
+	// Ports that were dialled, 1 to 65535.
+	DestinationPorts []uint32 `protobuf:"varint,9,rep,packed,name=destination_ports,json=destinationPorts,proto3" json:"destination_ports,omitempty"`
+	// Ports that must not have been.
+	NotDestinationPorts []uint32 `protobuf:"varint,10,rep,packed,name=not_destination_ports,json=notDestinationPorts,proto3" json:"not_destination_ports,omitempty"`
+	// Additions of vendors. istiod sends none.
+	Extensions    []*workload.Extension `protobuf:"bytes,13,rep,name=extensions,proto3" json:"extensions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Match) Reset() {
@@ -438,10 +484,13 @@ func (x *Match) GetExtensions() []*workload.Extension {
 	return nil
 }
 
+// Address is a range of IP addresses.
 type Address struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Address       []byte                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
-	Length        uint32                 `protobuf:"varint,2,opt,name=length,proto3" json:"length,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Address, of 4 or 16 bytes.
+	Address []byte `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
+	// Bits that count.
+	Length        uint32 `protobuf:"varint,2,opt,name=length,proto3" json:"length,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -490,10 +539,13 @@ func (x *Address) GetLength() uint32 {
 	return 0
 }
 
+// ServiceAccountMatch names a service account.
 type ServiceAccountMatch struct {
-	state          protoimpl.MessageState `protogen:"open.v1"`
-	Namespace      string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
-	ServiceAccount string                 `protobuf:"bytes,2,opt,name=serviceAccount,proto3" json:"serviceAccount,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its namespace.
+	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// Its name.
+	ServiceAccount string `protobuf:"bytes,2,opt,name=serviceAccount,proto3" json:"serviceAccount,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -542,8 +594,11 @@ func (x *ServiceAccountMatch) GetServiceAccount() string {
 	return ""
 }
 
+// StringMatch is a condition on a string.
 type StringMatch struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
+	// How to compare. None set: rejected.
+	//
 	// Types that are valid to be assigned to MatchType:
 	//
 	//	*StringMatch_Exact
@@ -633,18 +688,22 @@ type isStringMatch_MatchType interface {
 }
 
 type StringMatch_Exact struct {
+	// It equals this.
 	Exact string `protobuf:"bytes,1,opt,name=exact,proto3,oneof"`
 }
 
 type StringMatch_Prefix struct {
+	// It begins with this.
 	Prefix string `protobuf:"bytes,2,opt,name=prefix,proto3,oneof"`
 }
 
 type StringMatch_Suffix struct {
+	// It ends with this.
 	Suffix string `protobuf:"bytes,3,opt,name=suffix,proto3,oneof"`
 }
 
 type StringMatch_Presence struct {
+	// It is not empty.
 	Presence *emptypb.Empty `protobuf:"bytes,4,opt,name=presence,proto3,oneof"`
 }
 

@@ -4,6 +4,10 @@
 // 	protoc        (unknown)
 // source: istio/workload/workload.proto
 
+// Package istio.workload is what istiod tells of workloads and services by
+// delta xDS. Names and numbers are istiod's and never change here; fields that
+// are newer than this file are kept by the decoder and reported.
+
 package workloadpb
 
 import (
@@ -23,13 +27,18 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// IPFamilies are the IP families of a service.
 type IPFamilies int32
 
 const (
+	// Whatever its addresses are.
 	IPFamilies_AUTOMATIC IPFamilies = 0
+	// IPv4 alone.
 	IPFamilies_IPV4_ONLY IPFamilies = 1
+	// IPv6 alone.
 	IPFamilies_IPV6_ONLY IPFamilies = 2
-	IPFamilies_DUAL      IPFamilies = 3
+	// Both.
+	IPFamilies_DUAL IPFamilies = 3
 )
 
 // Enum value maps for IPFamilies.
@@ -75,10 +84,13 @@ func (IPFamilies) EnumDescriptor() ([]byte, []int) {
 	return file_istio_workload_workload_proto_rawDescGZIP(), []int{0}
 }
 
+// NetworkMode says whose network namespace a workload runs in.
 type NetworkMode int32
 
 const (
-	NetworkMode_STANDARD     NetworkMode = 0
+	// Its own: its address names it.
+	NetworkMode_STANDARD NetworkMode = 0
+	// The node's: its address is shared, and does not name it.
 	NetworkMode_HOST_NETWORK NetworkMode = 1
 )
 
@@ -121,10 +133,13 @@ func (NetworkMode) EnumDescriptor() ([]byte, []int) {
 	return file_istio_workload_workload_proto_rawDescGZIP(), []int{1}
 }
 
+// WorkloadStatus tells whether a workload takes traffic.
 type WorkloadStatus int32
 
 const (
-	WorkloadStatus_HEALTHY   WorkloadStatus = 0
+	// It is ready.
+	WorkloadStatus_HEALTHY WorkloadStatus = 0
+	// It is not.
 	WorkloadStatus_UNHEALTHY WorkloadStatus = 1
 )
 
@@ -167,13 +182,18 @@ func (WorkloadStatus) EnumDescriptor() ([]byte, []int) {
 	return file_istio_workload_workload_proto_rawDescGZIP(), []int{2}
 }
 
+// WorkloadType is the kind of what owns a workload, for telemetry.
 type WorkloadType int32
 
 const (
+	// A Deployment, or anything that has no value of its own.
 	WorkloadType_DEPLOYMENT WorkloadType = 0
-	WorkloadType_CRONJOB    WorkloadType = 1
-	WorkloadType_POD        WorkloadType = 2
-	WorkloadType_JOB        WorkloadType = 3
+	// A CronJob.
+	WorkloadType_CRONJOB WorkloadType = 1
+	// Nothing owns the pod.
+	WorkloadType_POD WorkloadType = 2
+	// A Job.
+	WorkloadType_JOB WorkloadType = 3
 )
 
 // Enum value maps for WorkloadType.
@@ -219,15 +239,22 @@ func (WorkloadType) EnumDescriptor() ([]byte, []int) {
 	return file_istio_workload_workload_proto_rawDescGZIP(), []int{3}
 }
 
+// AppProtocol is the protocol an owner declares for a port.
 type AppProtocol int32
 
 const (
+	// Nothing was declared.
 	AppProtocol_UNKNOWN AppProtocol = 0
-	AppProtocol_HTTP11  AppProtocol = 1
-	AppProtocol_HTTP2   AppProtocol = 2
-	AppProtocol_GRPC    AppProtocol = 3
-	AppProtocol_TCP     AppProtocol = 4
-	AppProtocol_TLS     AppProtocol = 5
+	// HTTP/1.1.
+	AppProtocol_HTTP11 AppProtocol = 1
+	// HTTP/2.
+	AppProtocol_HTTP2 AppProtocol = 2
+	// gRPC.
+	AppProtocol_GRPC AppProtocol = 3
+	// Any bytes.
+	AppProtocol_TCP AppProtocol = 4
+	// TLS of the application's own.
+	AppProtocol_TLS AppProtocol = 5
 )
 
 // Enum value maps for AppProtocol.
@@ -277,11 +304,15 @@ func (AppProtocol) EnumDescriptor() ([]byte, []int) {
 	return file_istio_workload_workload_proto_rawDescGZIP(), []int{4}
 }
 
+// TunnelProtocol is how traffic is carried to a workload.
 type TunnelProtocol int32
 
 const (
-	TunnelProtocol_NONE              TunnelProtocol = 0
-	TunnelProtocol_HBONE             TunnelProtocol = 1
+	// As it is.
+	TunnelProtocol_NONE TunnelProtocol = 0
+	// In HTTP/2 CONNECT over mTLS.
+	TunnelProtocol_HBONE TunnelProtocol = 1
+	// In the mTLS of Istio's sidecars. istiod says so only to agentgateway nodes.
 	TunnelProtocol_LEGACY_ISTIO_MTLS TunnelProtocol = 2
 )
 
@@ -326,10 +357,13 @@ func (TunnelProtocol) EnumDescriptor() ([]byte, []int) {
 	return file_istio_workload_workload_proto_rawDescGZIP(), []int{5}
 }
 
+// Visibility says which clients see the service.
 type Service_Visibility int32
 
 const (
-	Service_PUBLIC    Service_Visibility = 0
+	// Clients of every namespace.
+	Service_PUBLIC Service_Visibility = 0
+	// Clients of the service's own namespace.
 	Service_NAMESPACE Service_Visibility = 1
 )
 
@@ -372,16 +406,24 @@ func (Service_Visibility) EnumDescriptor() ([]byte, []int) {
 	return file_istio_workload_workload_proto_rawDescGZIP(), []int{1, 0}
 }
 
+// Scope is a property in which client and workload may agree.
 type LoadBalancing_Scope int32
 
 const (
+	// None.
 	LoadBalancing_UNSPECIFIED_SCOPE LoadBalancing_Scope = 0
-	LoadBalancing_REGION            LoadBalancing_Scope = 1
-	LoadBalancing_ZONE              LoadBalancing_Scope = 2
-	LoadBalancing_SUBZONE           LoadBalancing_Scope = 3
-	LoadBalancing_NODE              LoadBalancing_Scope = 4
-	LoadBalancing_CLUSTER           LoadBalancing_Scope = 5
-	LoadBalancing_NETWORK           LoadBalancing_Scope = 6
+	// Region of the locality.
+	LoadBalancing_REGION LoadBalancing_Scope = 1
+	// Zone of the locality.
+	LoadBalancing_ZONE LoadBalancing_Scope = 2
+	// Subzone of the locality.
+	LoadBalancing_SUBZONE LoadBalancing_Scope = 3
+	// Node.
+	LoadBalancing_NODE LoadBalancing_Scope = 4
+	// Cluster.
+	LoadBalancing_CLUSTER LoadBalancing_Scope = 5
+	// Network.
+	LoadBalancing_NETWORK LoadBalancing_Scope = 6
 )
 
 // Enum value maps for LoadBalancing_Scope.
@@ -433,13 +475,18 @@ func (LoadBalancing_Scope) EnumDescriptor() ([]byte, []int) {
 	return file_istio_workload_workload_proto_rawDescGZIP(), []int{2, 0}
 }
 
+// Mode says what agreement is worth.
 type LoadBalancing_Mode int32
 
 const (
+	// All workloads are alike.
 	LoadBalancing_UNSPECIFIED_MODE LoadBalancing_Mode = 0
-	LoadBalancing_STRICT           LoadBalancing_Mode = 1
-	LoadBalancing_FAILOVER         LoadBalancing_Mode = 2
-	LoadBalancing_PASSTHROUGH      LoadBalancing_Mode = 3
+	// Only workloads that agree in every scope are eligible.
+	LoadBalancing_STRICT LoadBalancing_Mode = 1
+	// Those that agree in most scopes, counted from the first, come first.
+	LoadBalancing_FAILOVER LoadBalancing_Mode = 2
+	// The address that was dialled is kept.
+	LoadBalancing_PASSTHROUGH LoadBalancing_Mode = 3
 )
 
 // Enum value maps for LoadBalancing_Mode.
@@ -485,11 +532,14 @@ func (LoadBalancing_Mode) EnumDescriptor() ([]byte, []int) {
 	return file_istio_workload_workload_proto_rawDescGZIP(), []int{2, 1}
 }
 
+// HealthPolicy says which workloads are eligible at all.
 type LoadBalancing_HealthPolicy int32
 
 const (
+	// Healthy ones.
 	LoadBalancing_ONLY_HEALTHY LoadBalancing_HealthPolicy = 0
-	LoadBalancing_ALLOW_ALL    LoadBalancing_HealthPolicy = 1
+	// All.
+	LoadBalancing_ALLOW_ALL LoadBalancing_HealthPolicy = 1
 )
 
 // Enum value maps for LoadBalancing_HealthPolicy.
@@ -531,10 +581,13 @@ func (LoadBalancing_HealthPolicy) EnumDescriptor() ([]byte, []int) {
 	return file_istio_workload_workload_proto_rawDescGZIP(), []int{2, 2}
 }
 
+// Protocol says what goes before them.
 type ApplicationTunnel_Protocol int32
 
 const (
-	ApplicationTunnel_NONE  ApplicationTunnel_Protocol = 0
+	// Nothing.
+	ApplicationTunnel_NONE ApplicationTunnel_Protocol = 0
+	// A header of the PROXY protocol.
 	ApplicationTunnel_PROXY ApplicationTunnel_Protocol = 1
 )
 
@@ -577,8 +630,14 @@ func (ApplicationTunnel_Protocol) EnumDescriptor() ([]byte, []int) {
 	return file_istio_workload_workload_proto_rawDescGZIP(), []int{7, 0}
 }
 
+// Address is the resource of type type.googleapis.com/istio.workload.Address.
+// Its xDS name is a workload's uid or a service's "namespace/hostname". Asked
+// for on demand it also answers to "network/IP"; the default network is empty,
+// so such an alias begins with a slash.
 type Address struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
+	// What stands at the address. None set: rejected.
+	//
 	// Types that are valid to be assigned to Type:
 	//
 	//	*Address_Workload
@@ -648,10 +707,12 @@ type isAddress_Type interface {
 }
 
 type Address_Workload struct {
+	// A running instance.
 	Workload *Workload `protobuf:"bytes,1,opt,name=workload,proto3,oneof"`
 }
 
 type Address_Service struct {
+	// A stable name before workloads.
 	Service *Service `protobuf:"bytes,2,opt,name=service,proto3,oneof"`
 }
 
@@ -659,24 +720,39 @@ func (*Address_Workload) isAddress_Type() {}
 
 func (*Address_Service) isAddress_Type() {}
 
+// Service is a stable name before workloads. Which workloads it has, they say.
 type Service struct {
-	state              protoimpl.MessageState `protogen:"open.v1"`
-	Name               string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Namespace          string                 `protobuf:"bytes,2,opt,name=namespace,proto3" json:"namespace,omitempty"`
-	Hostname           string                 `protobuf:"bytes,3,opt,name=hostname,proto3" json:"hostname,omitempty"`
-	Addresses          []*NetworkAddress      `protobuf:"bytes,4,rep,name=addresses,proto3" json:"addresses,omitempty"`
-	Ports              []*Port                `protobuf:"bytes,5,rep,name=ports,proto3" json:"ports,omitempty"`
-	SubjectAltNames    []string               `protobuf:"bytes,6,rep,name=subject_alt_names,json=subjectAltNames,proto3" json:"subject_alt_names,omitempty"`
-	Waypoint           *GatewayAddress        `protobuf:"bytes,7,opt,name=waypoint,proto3" json:"waypoint,omitempty"`
-	LoadBalancing      *LoadBalancing         `protobuf:"bytes,8,opt,name=load_balancing,json=loadBalancing,proto3" json:"load_balancing,omitempty"`
-	IpFamilies         IPFamilies             `protobuf:"varint,9,opt,name=ip_families,json=ipFamilies,proto3,enum=istio.workload.IPFamilies" json:"ip_families,omitempty"`
-	Extensions         []*Extension           `protobuf:"bytes,10,rep,name=extensions,proto3" json:"extensions,omitempty"`
-	Canonical          bool                   `protobuf:"varint,11,opt,name=canonical,proto3" json:"canonical,omitempty"`
-	IngressUseWaypoint bool                   `protobuf:"varint,12,opt,name=ingress_use_waypoint,json=ingressUseWaypoint,proto3" json:"ingress_use_waypoint,omitempty"`
-	WeightedWaypoints  []*WeightedWaypoint    `protobuf:"bytes,13,rep,name=weighted_waypoints,json=weightedWaypoints,proto3" json:"weighted_waypoints,omitempty"`
-	Visibility         Service_Visibility     `protobuf:"varint,14,opt,name=visibility,proto3,enum=istio.workload.Service_Visibility" json:"visibility,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the service; in Kubernetes that of the Service object.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Namespace of the service.
+	Namespace string `protobuf:"bytes,2,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// Hostname by which clients know it, fully qualified.
+	Hostname string `protobuf:"bytes,3,opt,name=hostname,proto3" json:"hostname,omitempty"`
+	// Addresses at which clients reach it, one or more per network.
+	Addresses []*NetworkAddress `protobuf:"bytes,4,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	// Ports. A workload may map a service's port to another of its own.
+	Ports []*Port `protobuf:"bytes,5,rep,name=ports,proto3" json:"ports,omitempty"`
+	// SPIFFE IDs its workloads may also prove, besides their own.
+	SubjectAltNames []string `protobuf:"bytes,6,rep,name=subject_alt_names,json=subjectAltNames,proto3" json:"subject_alt_names,omitempty"`
+	// Waypoint that traffic to the service must go through. Not set: none.
+	Waypoint *GatewayAddress `protobuf:"bytes,7,opt,name=waypoint,proto3" json:"waypoint,omitempty"`
+	// How one of its workloads is chosen. Not set: at random, by capacity.
+	LoadBalancing *LoadBalancing `protobuf:"bytes,8,opt,name=load_balancing,json=loadBalancing,proto3" json:"load_balancing,omitempty"`
+	// IP families that the service is offered on.
+	IpFamilies IPFamilies `protobuf:"varint,9,opt,name=ip_families,json=ipFamilies,proto3,enum=istio.workload.IPFamilies" json:"ip_families,omitempty"`
+	// Additions of vendors. istiod sends none.
+	Extensions []*Extension `protobuf:"bytes,10,rep,name=extensions,proto3" json:"extensions,omitempty"`
+	// Whether this service wins where several claim one hostname.
+	Canonical bool `protobuf:"varint,11,opt,name=canonical,proto3" json:"canonical,omitempty"`
+	// Whether traffic from an ingress gateway goes through the waypoint too.
+	IngressUseWaypoint bool `protobuf:"varint,12,opt,name=ingress_use_waypoint,json=ingressUseWaypoint,proto3" json:"ingress_use_waypoint,omitempty"`
+	// Waypoints that share the traffic by weight. If set, they count instead of waypoint.
+	WeightedWaypoints []*WeightedWaypoint `protobuf:"bytes,13,rep,name=weighted_waypoints,json=weightedWaypoints,proto3" json:"weighted_waypoints,omitempty"`
+	// Who sees the service. An unknown value counts as PUBLIC.
+	Visibility    Service_Visibility `protobuf:"varint,14,opt,name=visibility,proto3,enum=istio.workload.Service_Visibility" json:"visibility,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Service) Reset() {
@@ -807,13 +883,17 @@ func (x *Service) GetVisibility() Service_Visibility {
 	return Service_PUBLIC
 }
 
+// LoadBalancing is how one of a service's workloads is chosen.
 type LoadBalancing struct {
-	state             protoimpl.MessageState     `protogen:"open.v1"`
-	RoutingPreference []LoadBalancing_Scope      `protobuf:"varint,1,rep,packed,name=routing_preference,json=routingPreference,proto3,enum=istio.workload.LoadBalancing_Scope" json:"routing_preference,omitempty"`
-	Mode              LoadBalancing_Mode         `protobuf:"varint,2,opt,name=mode,proto3,enum=istio.workload.LoadBalancing_Mode" json:"mode,omitempty"`
-	HealthPolicy      LoadBalancing_HealthPolicy `protobuf:"varint,3,opt,name=health_policy,json=healthPolicy,proto3,enum=istio.workload.LoadBalancing_HealthPolicy" json:"health_policy,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Scopes in the order of their weight.
+	RoutingPreference []LoadBalancing_Scope `protobuf:"varint,1,rep,packed,name=routing_preference,json=routingPreference,proto3,enum=istio.workload.LoadBalancing_Scope" json:"routing_preference,omitempty"`
+	// What they mean.
+	Mode LoadBalancing_Mode `protobuf:"varint,2,opt,name=mode,proto3,enum=istio.workload.LoadBalancing_Mode" json:"mode,omitempty"`
+	// Which workloads count.
+	HealthPolicy  LoadBalancing_HealthPolicy `protobuf:"varint,3,opt,name=health_policy,json=healthPolicy,proto3,enum=istio.workload.LoadBalancing_HealthPolicy" json:"health_policy,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *LoadBalancing) Reset() {
@@ -867,36 +947,65 @@ func (x *LoadBalancing) GetHealthPolicy() LoadBalancing_HealthPolicy {
 	return LoadBalancing_ONLY_HEALTHY
 }
 
+// Workload is a running instance: a pod or a VM.
 type Workload struct {
-	state                 protoimpl.MessageState  `protogen:"open.v1"`
-	Uid                   string                  `protobuf:"bytes,20,opt,name=uid,proto3" json:"uid,omitempty"`
-	Name                  string                  `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Namespace             string                  `protobuf:"bytes,2,opt,name=namespace,proto3" json:"namespace,omitempty"`
-	Addresses             [][]byte                `protobuf:"bytes,3,rep,name=addresses,proto3" json:"addresses,omitempty"`
-	Hostname              string                  `protobuf:"bytes,21,opt,name=hostname,proto3" json:"hostname,omitempty"`
-	Network               string                  `protobuf:"bytes,4,opt,name=network,proto3" json:"network,omitempty"`
-	TunnelProtocol        TunnelProtocol          `protobuf:"varint,5,opt,name=tunnel_protocol,json=tunnelProtocol,proto3,enum=istio.workload.TunnelProtocol" json:"tunnel_protocol,omitempty"`
-	TrustDomain           string                  `protobuf:"bytes,6,opt,name=trust_domain,json=trustDomain,proto3" json:"trust_domain,omitempty"`
-	ServiceAccount        string                  `protobuf:"bytes,7,opt,name=service_account,json=serviceAccount,proto3" json:"service_account,omitempty"`
-	Waypoint              *GatewayAddress         `protobuf:"bytes,8,opt,name=waypoint,proto3" json:"waypoint,omitempty"`
-	NetworkGateway        *GatewayAddress         `protobuf:"bytes,19,opt,name=network_gateway,json=networkGateway,proto3" json:"network_gateway,omitempty"`
-	Node                  string                  `protobuf:"bytes,9,opt,name=node,proto3" json:"node,omitempty"`
-	CanonicalName         string                  `protobuf:"bytes,10,opt,name=canonical_name,json=canonicalName,proto3" json:"canonical_name,omitempty"`
-	CanonicalRevision     string                  `protobuf:"bytes,11,opt,name=canonical_revision,json=canonicalRevision,proto3" json:"canonical_revision,omitempty"`
-	WorkloadType          WorkloadType            `protobuf:"varint,12,opt,name=workload_type,json=workloadType,proto3,enum=istio.workload.WorkloadType" json:"workload_type,omitempty"`
-	WorkloadName          string                  `protobuf:"bytes,13,opt,name=workload_name,json=workloadName,proto3" json:"workload_name,omitempty"`
-	NativeTunnel          bool                    `protobuf:"varint,14,opt,name=native_tunnel,json=nativeTunnel,proto3" json:"native_tunnel,omitempty"`
-	ApplicationTunnel     *ApplicationTunnel      `protobuf:"bytes,23,opt,name=application_tunnel,json=applicationTunnel,proto3" json:"application_tunnel,omitempty"`
-	Services              map[string]*PortList    `protobuf:"bytes,22,rep,name=services,proto3" json:"services,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	AuthorizationPolicies []string                `protobuf:"bytes,16,rep,name=authorization_policies,json=authorizationPolicies,proto3" json:"authorization_policies,omitempty"`
-	Status                WorkloadStatus          `protobuf:"varint,17,opt,name=status,proto3,enum=istio.workload.WorkloadStatus" json:"status,omitempty"`
-	ClusterId             string                  `protobuf:"bytes,18,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
-	Locality              *Locality               `protobuf:"bytes,24,opt,name=locality,proto3" json:"locality,omitempty"`
-	NetworkMode           NetworkMode             `protobuf:"varint,25,opt,name=network_mode,json=networkMode,proto3,enum=istio.workload.NetworkMode" json:"network_mode,omitempty"`
-	Extensions            []*Extension            `protobuf:"bytes,26,rep,name=extensions,proto3" json:"extensions,omitempty"`
-	Capacity              *wrapperspb.UInt32Value `protobuf:"bytes,27,opt,name=capacity,proto3" json:"capacity,omitempty"`
-	unknownFields         protoimpl.UnknownFields
-	sizeCache             protoimpl.SizeCache
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Unique name of the workload in all clusters; its xDS name.
+	Uid string `protobuf:"bytes,20,opt,name=uid,proto3" json:"uid,omitempty"`
+	// Name; in Kubernetes that of the pod.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Namespace; part of the identity.
+	Namespace string `protobuf:"bytes,2,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// IP addresses, of 4 or 16 bytes each. None: only hostname leads there.
+	Addresses [][]byte `protobuf:"bytes,3,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	// Name to resolve when there is no address.
+	Hostname string `protobuf:"bytes,21,opt,name=hostname,proto3" json:"hostname,omitempty"`
+	// Network its addresses are in; empty is the default one.
+	Network string `protobuf:"bytes,4,opt,name=network,proto3" json:"network,omitempty"`
+	// How to carry traffic to it.
+	TunnelProtocol TunnelProtocol `protobuf:"varint,5,opt,name=tunnel_protocol,json=tunnelProtocol,proto3,enum=istio.workload.TunnelProtocol" json:"tunnel_protocol,omitempty"`
+	// Trust domain of its identity. Empty: cluster.local.
+	TrustDomain string `protobuf:"bytes,6,opt,name=trust_domain,json=trustDomain,proto3" json:"trust_domain,omitempty"`
+	// Service account of its identity. Empty: default.
+	ServiceAccount string `protobuf:"bytes,7,opt,name=service_account,json=serviceAccount,proto3" json:"service_account,omitempty"`
+	// Waypoint that traffic to the workload must go through. Not set: none.
+	Waypoint *GatewayAddress `protobuf:"bytes,8,opt,name=waypoint,proto3" json:"waypoint,omitempty"`
+	// Gateway to its network, for clients in another one.
+	NetworkGateway *GatewayAddress `protobuf:"bytes,19,opt,name=network_gateway,json=networkGateway,proto3" json:"network_gateway,omitempty"`
+	// Node it runs on.
+	Node string `protobuf:"bytes,9,opt,name=node,proto3" json:"node,omitempty"`
+	// Name of the application, for telemetry.
+	CanonicalName string `protobuf:"bytes,10,opt,name=canonical_name,json=canonicalName,proto3" json:"canonical_name,omitempty"`
+	// Version of the application, for telemetry.
+	CanonicalRevision string `protobuf:"bytes,11,opt,name=canonical_revision,json=canonicalRevision,proto3" json:"canonical_revision,omitempty"`
+	// Kind of what owns the workload.
+	WorkloadType WorkloadType `protobuf:"varint,12,opt,name=workload_type,json=workloadType,proto3,enum=istio.workload.WorkloadType" json:"workload_type,omitempty"`
+	// Name of what owns the workload.
+	WorkloadName string `protobuf:"bytes,13,opt,name=workload_name,json=workloadName,proto3" json:"workload_name,omitempty"`
+	// Whether the workload itself ends the tunnel. A node proxy on the way passes
+	// the tunnel on and does not open one of its own.
+	NativeTunnel bool `protobuf:"varint,14,opt,name=native_tunnel,json=nativeTunnel,proto3" json:"native_tunnel,omitempty"`
+	// How the end of the tunnel hands the bytes to the workload.
+	ApplicationTunnel *ApplicationTunnel `protobuf:"bytes,23,opt,name=application_tunnel,json=applicationTunnel,proto3" json:"application_tunnel,omitempty"`
+	// Ports it serves, by service: "namespace/hostname".
+	Services map[string]*PortList `protobuf:"bytes,22,rep,name=services,proto3" json:"services,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// "namespace/name" of the authorizations of scope WORKLOAD_SELECTOR that
+	// select it. Those of the namespace and of the mesh apply without being listed.
+	AuthorizationPolicies []string `protobuf:"bytes,16,rep,name=authorization_policies,json=authorizationPolicies,proto3" json:"authorization_policies,omitempty"`
+	// Whether it is ready for traffic.
+	Status WorkloadStatus `protobuf:"varint,17,opt,name=status,proto3,enum=istio.workload.WorkloadStatus" json:"status,omitempty"`
+	// Cluster it runs in. Empty: Kubernetes.
+	ClusterId string `protobuf:"bytes,18,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	// Where it runs.
+	Locality *Locality `protobuf:"bytes,24,opt,name=locality,proto3" json:"locality,omitempty"`
+	// Whose network namespace it runs in.
+	NetworkMode NetworkMode `protobuf:"varint,25,opt,name=network_mode,json=networkMode,proto3,enum=istio.workload.NetworkMode" json:"network_mode,omitempty"`
+	// Additions of vendors. istiod sends none.
+	Extensions []*Extension `protobuf:"bytes,26,rep,name=extensions,proto3" json:"extensions,omitempty"`
+	// Share of the traffic it takes, relative to others. Not set: 1.
+	Capacity      *wrapperspb.UInt32Value `protobuf:"bytes,27,opt,name=capacity,proto3" json:"capacity,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Workload) Reset() {
@@ -1111,11 +1220,15 @@ func (x *Workload) GetCapacity() *wrapperspb.UInt32Value {
 	return nil
 }
 
+// Locality is where a workload runs, from the large to the small.
 type Locality struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Region        string                 `protobuf:"bytes,1,opt,name=region,proto3" json:"region,omitempty"`
-	Zone          string                 `protobuf:"bytes,2,opt,name=zone,proto3" json:"zone,omitempty"`
-	Subzone       string                 `protobuf:"bytes,3,opt,name=subzone,proto3" json:"subzone,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Region.
+	Region string `protobuf:"bytes,1,opt,name=region,proto3" json:"region,omitempty"`
+	// Zone in the region.
+	Zone string `protobuf:"bytes,2,opt,name=zone,proto3" json:"zone,omitempty"`
+	// Subzone in the zone.
+	Subzone       string `protobuf:"bytes,3,opt,name=subzone,proto3" json:"subzone,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1171,9 +1284,11 @@ func (x *Locality) GetSubzone() string {
 	return ""
 }
 
+// PortList is a list of ports inside a map.
 type PortList struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Ports         []*Port                `protobuf:"bytes,1,rep,name=ports,proto3" json:"ports,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The ports.
+	Ports         []*Port `protobuf:"bytes,1,rep,name=ports,proto3" json:"ports,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1215,11 +1330,15 @@ func (x *PortList) GetPorts() []*Port {
 	return nil
 }
 
+// Port leads from a service's port to a workload's.
 type Port struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	ServicePort   uint32                 `protobuf:"varint,1,opt,name=service_port,json=servicePort,proto3" json:"service_port,omitempty"`
-	TargetPort    uint32                 `protobuf:"varint,2,opt,name=target_port,json=targetPort,proto3" json:"target_port,omitempty"`
-	AppProtocol   AppProtocol            `protobuf:"varint,3,opt,name=app_protocol,json=appProtocol,proto3,enum=istio.workload.AppProtocol" json:"app_protocol,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Port that clients dial, 1 to 65535.
+	ServicePort uint32 `protobuf:"varint,1,opt,name=service_port,json=servicePort,proto3" json:"service_port,omitempty"`
+	// Port that the workload listens on. 0: the same, or what the workload says.
+	TargetPort uint32 `protobuf:"varint,2,opt,name=target_port,json=targetPort,proto3" json:"target_port,omitempty"`
+	// Protocol spoken, as the Service declares it.
+	AppProtocol   AppProtocol `protobuf:"varint,3,opt,name=app_protocol,json=appProtocol,proto3,enum=istio.workload.AppProtocol" json:"app_protocol,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1275,10 +1394,13 @@ func (x *Port) GetAppProtocol() AppProtocol {
 	return AppProtocol_UNKNOWN
 }
 
+// ApplicationTunnel is how bytes are handed to a workload.
 type ApplicationTunnel struct {
-	state         protoimpl.MessageState     `protogen:"open.v1"`
-	Protocol      ApplicationTunnel_Protocol `protobuf:"varint,1,opt,name=protocol,proto3,enum=istio.workload.ApplicationTunnel_Protocol" json:"protocol,omitempty"`
-	Port          uint32                     `protobuf:"varint,2,opt,name=port,proto3" json:"port,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What goes before the bytes.
+	Protocol ApplicationTunnel_Protocol `protobuf:"varint,1,opt,name=protocol,proto3,enum=istio.workload.ApplicationTunnel_Protocol" json:"protocol,omitempty"`
+	// Port to hand them to. 0: the one that was dialled.
+	Port          uint32 `protobuf:"varint,2,opt,name=port,proto3" json:"port,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1327,14 +1449,18 @@ func (x *ApplicationTunnel) GetPort() uint32 {
 	return 0
 }
 
+// GatewayAddress is where traffic is handed over.
 type GatewayAddress struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
+	// Who takes it. None set: rejected.
+	//
 	// Types that are valid to be assigned to Destination:
 	//
 	//	*GatewayAddress_Hostname
 	//	*GatewayAddress_Address
-	Destination   isGatewayAddress_Destination `protobuf_oneof:"destination"`
-	HboneMtlsPort uint32                       `protobuf:"varint,3,opt,name=hbone_mtls_port,json=hboneMtlsPort,proto3" json:"hbone_mtls_port,omitempty"`
+	Destination isGatewayAddress_Destination `protobuf_oneof:"destination"`
+	// Port of its HBONE listener.
+	HboneMtlsPort uint32 `protobuf:"varint,3,opt,name=hbone_mtls_port,json=hboneMtlsPort,proto3" json:"hbone_mtls_port,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1406,10 +1532,12 @@ type isGatewayAddress_Destination interface {
 }
 
 type GatewayAddress_Hostname struct {
+	// A service, by name.
 	Hostname *NamespacedHostname `protobuf:"bytes,1,opt,name=hostname,proto3,oneof"`
 }
 
 type GatewayAddress_Address struct {
+	// A workload or service, by address.
 	Address *NetworkAddress `protobuf:"bytes,2,opt,name=address,proto3,oneof"`
 }
 
@@ -1417,10 +1545,13 @@ func (*GatewayAddress_Hostname) isGatewayAddress_Destination() {}
 
 func (*GatewayAddress_Address) isGatewayAddress_Destination() {}
 
+// WeightedWaypoint is one of several waypoints.
 type WeightedWaypoint struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Destination   *GatewayAddress        `protobuf:"bytes,1,opt,name=destination,proto3" json:"destination,omitempty"`
-	Weight        uint32                 `protobuf:"varint,2,opt,name=weight,proto3" json:"weight,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Where it is.
+	Destination *GatewayAddress `protobuf:"bytes,1,opt,name=destination,proto3" json:"destination,omitempty"`
+	// Its share, relative to the others.
+	Weight        uint32 `protobuf:"varint,2,opt,name=weight,proto3" json:"weight,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1469,11 +1600,15 @@ func (x *WeightedWaypoint) GetWeight() uint32 {
 	return 0
 }
 
+// NetworkAddress is an IP address, or a range of them, in one network.
 type NetworkAddress struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Network       string                 `protobuf:"bytes,1,opt,name=network,proto3" json:"network,omitempty"`
-	Address       []byte                 `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
-	Length        *uint32                `protobuf:"varint,3,opt,name=length,proto3,oneof" json:"length,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Network; empty is the default one.
+	Network string `protobuf:"bytes,1,opt,name=network,proto3" json:"network,omitempty"`
+	// Address, of 4 or 16 bytes.
+	Address []byte `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	// Bits that count, for a range. Not set: all of them.
+	Length        *uint32 `protobuf:"varint,3,opt,name=length,proto3,oneof" json:"length,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1529,10 +1664,13 @@ func (x *NetworkAddress) GetLength() uint32 {
 	return 0
 }
 
+// NamespacedHostname is the name of a service.
 type NamespacedHostname struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Namespace     string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
-	Hostname      string                 `protobuf:"bytes,2,opt,name=hostname,proto3" json:"hostname,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its namespace.
+	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// Its hostname.
+	Hostname      string `protobuf:"bytes,2,opt,name=hostname,proto3" json:"hostname,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1581,10 +1719,14 @@ func (x *NamespacedHostname) GetHostname() string {
 	return ""
 }
 
+// Extension is an addition of a vendor.
 type Extension struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Config        *anypb.Any             `protobuf:"bytes,2,opt,name=config,proto3" json:"config,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What the vendor calls it.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// What it says. A sidecar that does not know the type must not ignore it
+	// where the extension could narrow what is allowed.
+	Config        *anypb.Any `protobuf:"bytes,2,opt,name=config,proto3" json:"config,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1637,7 +1779,7 @@ var File_istio_workload_workload_proto protoreflect.FileDescriptor
 
 const file_istio_workload_workload_proto_rawDesc = "" +
 	"\n" +
-	"\x1distio/workload/workload.proto\x12\x0eistio.workload\x1a\x1egoogle/protobuf/wrappers.proto\x1a\x19google/protobuf/any.proto\"~\n" +
+	"\x1distio/workload/workload.proto\x12\x0eistio.workload\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/wrappers.proto\"~\n" +
 	"\aAddress\x126\n" +
 	"\bworkload\x18\x01 \x01(\v2\x18.istio.workload.WorkloadH\x00R\bworkload\x123\n" +
 	"\aservice\x18\x02 \x01(\v2\x17.istio.workload.ServiceH\x00R\aserviceB\x06\n" +
