@@ -2,6 +2,7 @@ package policy
 
 import (
 	"errors"
+	"strings"
 	"testing"
 )
 
@@ -40,5 +41,14 @@ func TestRootNamespaceAndClusterDomainAreConfigurable(t *testing.T) {
 		if got := p.Port(Inbound, at(8080)).Protocol; got != c.want {
 			t.Errorf("%s: got %v, want %v", name, got, c.want)
 		}
+	}
+}
+
+func TestReasonOfAQuarantineIsOneShortLine(t *testing.T) {
+	_, reason := CompileAgent(AgentSpec{Rules: []AgentRule{{Name: strings.Repeat("x", 2000)}, {}, {}}})
+	p := New(testSelf(), testWorkload(), nil, []*Agent{QuarantineAgent("q", "tools", reason, nil)})
+	d := p.Connect(testConnection(planner))
+	if strings.Contains(d.Reason, "\n") || len(d.Reason) > 800 || !strings.Contains(d.Reason, "metadata.name") || !strings.Contains(d.Reason, "more problems") {
+		t.Errorf("%d bytes: %q", len(d.Reason), d.Reason)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/outrigger-mesh/outrigger/pkg/mesh"
@@ -241,6 +242,7 @@ type agentRules struct {
 	base     ruleSet // Allow rules whose source may use the base protocol methods
 	audit    ruleSet
 	policies []string
+	versions []string // of the policies, in their order
 }
 
 // A placement is a policy by the port under which it declares a destination.
@@ -293,6 +295,7 @@ func mergePorts(all []placement) Port {
 
 func (r *agentRules) add(a *Agent, trustDomain string) {
 	r.policies = append(r.policies, a.Key())
+	r.versions = append(r.versions, a.Version())
 	for _, rule := range a.rules {
 		keys := rule.keys(trustDomain)
 		switch {
@@ -322,7 +325,8 @@ func (r *agentRules) missing(q *question) Decision {
 	if q.object.Name != "" {
 		object = " " + quote(q.object.Name)
 	}
-	return Decision{Reason: fmt.Sprintf("denied because no rule of agent policies %v%s allows %s%s to %s; allow it in one of them",
+	// All of them together decided; the record must lead to each.
+	return Decision{Policy: strings.Join(r.policies, ","), Version: strings.Join(r.versions, ","), Reason: fmt.Sprintf("denied because no rule of agent policies %v%s allows %s%s to %s; allow it in one of them",
 		names, more, quote(q.method), object, caller(q.call.Source))}
 }
 

@@ -4,9 +4,9 @@ package policy
 // The zero Decision denies.
 type Decision struct {
 	Allowed bool
-	Policy  string // "namespace/name" of the policy that decided; "" if no policy did
-	Rule    string // the rule in it that decided; "" if the policy as a whole did
-	Version string // the version its carrier gave that policy; "" if it has none
+	Policy  string // "namespace/name" of the policy that decided; several, joined by commas, if none of them allowed; "" if no policy did
+	Rule    string // the rule in it that decided; "" if the policy as a whole did, or none of its rules matched
+	Version string // the version its carrier gave that policy, joined as Policy; "" if it has none
 	Reason  string // one sentence for the record: what decided and, for a denial, what to fix
 
 	// Audits are the audit-only rules and dry-run policies that matched. They

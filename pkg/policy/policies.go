@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/outrigger-mesh/outrigger/pkg/mesh"
 )
@@ -73,9 +74,20 @@ type QuarantineError struct {
 	Reason error
 }
 
+// Error is one line, because it is part of every decision: of a reason with many
+// lines, the first with how many follow.
 func (e *QuarantineError) Error() string {
-	return fmt.Sprintf("policy %s is invalid, and denies all it would govern until it is corrected or removed: %v", e.Policy, e.Reason)
+	reason, rest, more := strings.Cut(e.Reason.Error(), "\n")
+	if len(reason) > maxReason {
+		reason = reason[:maxReason] + "..."
+	}
+	if more {
+		reason += fmt.Sprintf(" (and %d more problems)", 1+strings.Count(rest, "\n"))
+	}
+	return fmt.Sprintf("policy %s is invalid, and denies all it would govern until it is corrected or removed: %s", e.Policy, reason)
 }
+
+const maxReason = 500 // bytes of what is wrong with a policy in a decision
 
 // Unwrap is what is wrong with the policy.
 func (e *QuarantineError) Unwrap() error { return e.Reason }
