@@ -4,6 +4,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"time"
 
 	"golang.org/x/net/http2"
 )
@@ -67,21 +68,46 @@ func (c *conn) laterHeaders(id uint32, t *Tunnel, r *request) error {
 	return c.endOfStream(t)
 }
 
+// notConnect is what a client that speaks plain HTTP/2 gets to read.
+const notConnect = "this is HBONE: only CONNECT is served here\n"
+
 // refuse answers a request that never reaches a handler. What remains of it
-// is checked and dropped.
+// is checked and dropped. A request that is no CONNECT gets an explanation.
 func (c *conn) refuse(id uint32, r *request, status int) error {
 	if err := c.budget.noise(2); err != nil {
 		return err
 	}
-	if !r.end {
-		t := c.newTunnel()
-		t.id, t.refused, t.sendEnded, t.remaining = id, true, true, r.length
-		t.noCredit = true
-		c.mu.Lock()
-		c.streams[id] = t
-		c.mu.Unlock()
+	explain := r.method != "CONNECT"
+	if r.end && !explain {
+		return c.w.refuse(id, status)
 	}
-	return c.w.refuse(id, status)
+	t := c.newTunnel()
+	t.id, t.refused, t.remaining = id, true, r.length
+	t.recvEnded, t.sendEnded, t.noCredit = r.end, !explain, true
+	c.mu.Lock()
+	c.streams[id] = t
+	c.mu.Unlock()
+	if !explain {
+		return c.w.refuse(id, status)
+	}
+	c.running.Add(1)
+	c.handlers.Go(func() {
+		defer c.running.Add(-1)
+		t.explain(status)
+	})
+	return nil
+}
+
+// explain answers in words.
+func (t *Tunnel) explain(status int) {
+	_ = t.SetWriteDeadline(time.Now().Add(t.c.t.header))
+	if t.c.w.response(t, status, &Header{}, false) == nil {
+		if _, err := t.Write([]byte(notConnect)); err == nil {
+			_ = t.CloseWrite() // fails only if the stream is gone
+			return
+		}
+	}
+	t.reset(http2.ErrCodeCancel)
 }
 
 // countRefused accounts for the body of a refused request.

@@ -25,6 +25,9 @@ const (
 	maxHeaderBlock    = 16 << 10 // encoded, and decoded as RFC 9113 §10.5.1 counts
 	maxHeaderFrames   = 8        // HEADERS and CONTINUATION of one block
 	maxHeaderFields   = 100
+
+	lingerTime  = 200 * time.Millisecond
+	lingerBytes = 256 << 10
 )
 
 // A conn is one HTTP/2 connection, in either role.
@@ -59,6 +62,7 @@ type conn struct {
 	closing chan struct{}             // closed when the connection is to end
 	done    chan struct{}             // closed when it has ended and its goroutines are gone
 	doomed  atomic.Pointer[connError] // the control goroutine ends the connection for it
+	linger  atomic.Bool               // the peer should get to read why
 	over    atomic.Bool               // the control goroutine ends the connection, since it is done
 
 	recv recvFlow
@@ -122,8 +126,14 @@ func (c *conn) run() {
 	control.Go(c.control)
 	c.startKeeper()
 	err := c.readLoop()
+	var ours *connError
+	c.linger.Store(errors.As(err, &ours) || codeOf(err) == http2.ErrCodeFrameSize)
 	c.fail(err)
 	control.Wait()
+	if c.linger.Load() {
+		c.discard()
+	}
+	c.nc.Close()
 	c.stopKeeper()
 	c.in.release()
 	c.changed()
@@ -196,7 +206,19 @@ func (c *conn) last() {
 		err = net.ErrClosed
 	}
 	c.w.stop(&brokenError{err})
-	c.nc.Close()
+	if !c.linger.Load() {
+		c.nc.Close()
+	}
+}
+
+// discard reads a little of what a peer at fault still sends: closing with
+// unread bytes would take our GOAWAY, which tells it why, out of the network.
+func (c *conn) discard() {
+	if w, ok := c.nc.(interface{ CloseWrite() error }); ok {
+		_ = w.CloseWrite() // if it fails, so will the read
+	}
+	_ = c.nc.SetReadDeadline(time.Now().Add(lingerTime)) // likewise
+	_, _ = io.CopyN(io.Discard, c.nc, lingerBytes)
 }
 
 // later sends a control frame; the caller may hold the lock of a Tunnel and is not kept waiting.
