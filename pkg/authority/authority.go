@@ -167,8 +167,8 @@ func (a *Authority) certify(key any, p mesh.Principal, ttl time.Duration) ([]byt
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), nil
 }
 
-// newSerial is positive (never 0) and random in 127 of its 128 bits; RFC 5280
-// §4.1.2.2 allows 20 octets.
+// newSerial is never 0 and random in 127 of its 128 bits; RFC 5280 §4.1.2.2
+// allows 20 octets.
 func newSerial() *big.Int {
 	var b [16]byte
 	rand.Read(b[:]) // never fails since Go 1.24

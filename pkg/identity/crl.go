@@ -8,12 +8,17 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"os"
 	"sync"
+	"time"
 
 	"github.com/outrigger-mesh/outrigger/pkg/watch"
 )
 
-const maxCRLFile = 16 << 20
+const (
+	maxCRLFile = 16 << 20
+	emptyFor   = 2 * time.Second // how long a file is empty before it is meant to be
+)
 
 // CRLConfig configures a CRL.
 type CRLConfig struct {
@@ -49,7 +54,25 @@ func NewCRL(c CRLConfig) (*CRL, error) {
 }
 
 // Run keeps the CRL fresh until ctx ends.
-func (c *CRL) Run(ctx context.Context) error { return watch.File(ctx, c.path, c.reload) }
+func (c *CRL) Run(ctx context.Context) error {
+	return watch.File(ctx, c.path, func() { c.follow(ctx) })
+}
+
+// follow reads the file again. A writer that truncates first leaves it empty
+// for a moment: that alone takes no revocation back.
+func (c *CRL) follow(ctx context.Context) {
+	if c.emptied() && !pause(ctx, emptyFor) {
+		return
+	}
+	c.reload()
+}
+
+func (c *CRL) emptied() bool {
+	info, err := os.Stat(c.path)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return err == nil && info.Size() == 0 && c.set != nil && c.set.count() > 0
+}
 
 // Changed is closed when the revocations have changed.
 func (c *CRL) Changed() <-chan struct{} {

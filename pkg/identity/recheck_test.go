@@ -97,6 +97,40 @@ func TestRecheckFollowsTheCRL(t *testing.T) {
 	do(t, errors.Join(check(), crl.Err()))
 }
 
+// TestAMomentOfEmptinessTakesNoRevocationBack: many writers truncate first.
+func TestAMomentOfEmptinessTakesNoRevocationBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		path := filepath.Join(t.TempDir(), "crl.pem")
+		leaf := must(x509.ParseCertificate(w.root.leaf(plannerID, newKey(), nil).Certificate[0]))
+		list := crlPEM(w.root.crl(nil, leaf))
+		do(t, os.WriteFile(path, list, 0o600))
+		w.mutual.CRL = must(NewCRL(CRLConfig{Path: path, Logger: quiet}))
+		check := func(want bool, when string) {
+			t.Helper()
+			err := w.mutual.Recheck(&Peer{Chain: []*x509.Certificate{leaf}, usage: x509.ExtKeyUsageClientAuth})
+			if errors.Is(err, ErrRevoked) != want {
+				t.Errorf("%s: %v", when, err)
+			}
+		}
+		follow := func() <-chan struct{} {
+			done := make(chan struct{})
+			go func() { defer close(done); w.mutual.CRL.follow(t.Context()) }()
+			synctest.Wait()
+			return done
+		}
+		do(t, os.Truncate(path, 0))
+		done := follow()
+		check(true, "when truncated")
+		do(t, os.WriteFile(path, list, 0o600))
+		<-done
+		check(true, "when written")
+		do(t, os.Truncate(path, 0))
+		<-follow()
+		check(false, "when it stays empty")
+	})
+}
+
 func TestACRLThatNeverCouldBeReadAdmitsNobody(t *testing.T) {
 	w := newWorld(t)
 	path := filepath.Join(t.TempDir(), "crl.pem")
