@@ -91,13 +91,22 @@ func (r *reader) readBy(by time.Time) error {
 
 // wait waits for the first bytes after a silence, without a buffer.
 func (r *reader) wait(by time.Time) error {
-	r.release()
 	if err := r.conn.SetReadDeadline(by); err != nil {
 		return err
 	}
 	if r.stopped.Load() {
 		return os.ErrDeadlineExceeded
 	}
+	return r.listen()
+}
+
+// listen reads the first bytes after a silence, without a change of the deadline,
+// and takes a buffer only for them. Nothing may be buffered.
+func (r *reader) listen() error {
+	if r.err != nil {
+		return r.err
+	}
+	r.release()
 	n, err := r.conn.Read(r.tip[:])
 	if n == 0 {
 		return err

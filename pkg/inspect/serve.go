@@ -69,10 +69,7 @@ func (s *server) over(ctx context.Context, err error) error {
 		}
 		return s.first
 	}
-	if cause := context.Cause(ctx); errors.Is(cause, ErrDisconnected) {
-		return cause
-	}
-	return ctx.Err()
+	return context.Cause(ctx)
 }
 
 // next reads the next request. It returns neither a request nor an error when the
@@ -300,9 +297,23 @@ func (s *server) cut() {
 	s.up.cut()
 }
 
+// reset makes the end of the connection a reset, where it can be one: a response that
+// lasts until the connection ends must not seem complete.
+func (s *server) reset() {
+	switch c := s.in.conn.(type) {
+	case interface{ Reset() error }:
+		c.Reset()
+	case interface{ SetLinger(int) error }:
+		c.SetLinger(0)
+	}
+}
+
 // close ends the conversation and adds its bytes to the record.
 func (s *server) close() {
 	s.watch.disarm()
+	if s.broken {
+		s.reset()
+	}
 	s.in.conn.Close()
 	s.up.drop()
 	s.in.discard()

@@ -296,3 +296,19 @@ func TestHeaderIgnoresTheCaseOfASCIIOnly(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
+
+func TestResponseUntilTheEndIsResetIfItIsNotWhole(t *testing.T) {
+	a := peer(t, func(c net.Conn, r *bufio.Reader) {
+		readHead(r)
+		io.WriteString(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+	})
+	c, err := net.Dial("tcp", open(t, a, Config{}).addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	io.WriteString(c, "GET / HTTP/1.0\r\nHost: x\r\n\r\n")
+	if got, err := io.ReadAll(c); err == nil {
+		t.Errorf("%q seems complete", got)
+	}
+}

@@ -68,7 +68,11 @@ func (w *watch) run() {
 	for {
 		// A pipelined request is kept, as far as the buffer holds; past that the
 		// downstream has to wait and we no longer hear it end.
-		err := w.in.read()
+		read := w.in.read
+		if w.in.buffered() == 0 {
+			read = w.in.listen
+		}
+		err := read()
 		if err == errTooBig {
 			return
 		}
