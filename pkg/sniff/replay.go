@@ -33,6 +33,19 @@ func (r *Replay) CloseWrite() error {
 	return c.CloseWrite()
 }
 
+// Reset closes the connection so that its peer sees a reset, if the connection can.
+func (r *Replay) Reset() error {
+	switch c := r.Conn.(type) {
+	case interface{ Reset() error }:
+		return c.Reset()
+	case interface{ SetLinger(int) error }:
+		if err := c.SetLinger(0); err != nil {
+			return err
+		}
+	}
+	return r.Conn.Close()
+}
+
 // Unwrap returns the bytes that were peeked and not read again yet, which are the
 // caller's from now on, and the connection under r: who copies those first can go
 // on with the connection itself, and with what only its own type can do.

@@ -161,12 +161,22 @@ func TestConnHalfClosesThrough(t *testing.T) {
 	if got, err := io.ReadAll(a); err != nil || len(got) != 0 {
 		t.Errorf("read %q, %v", got, err)
 	}
+	if err := c.(*Replay).Reset(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(a, neverEnding{}); err == nil {
+		t.Error("the peer of a reset connection can write for ever")
+	}
 	pipe, _ := net.Pipe()
 	defer pipe.Close()
 	if err := (&Replay{Conn: pipe}).CloseWrite(); !errors.Is(err, errors.ErrUnsupported) {
 		t.Errorf("half-close of a pipe: %v", err)
 	}
 }
+
+type neverEnding struct{}
+
+func (neverEnding) Read(p []byte) (int, error) { return len(p), nil }
 
 func TestConnKnowsWhatRealClientsSend(t *testing.T) {
 	first := func(send func(net.Conn)) Protocol {
