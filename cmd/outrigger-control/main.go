@@ -5,6 +5,7 @@ import (
 	"os"
 
 	"github.com/outrigger-mesh/outrigger/pkg/command"
+	"github.com/outrigger-mesh/outrigger/pkg/command/plane"
 )
 
-func main() { os.Exit(command.Main(command.Control())) }
+func main() { os.Exit(command.Main(plane.Control())) }

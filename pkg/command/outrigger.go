@@ -1,8 +1,9 @@
-// Package command is what people type: the commands of outrigger and
-// outrigger-control, their flags and their help. It decides nothing.
+// Package command is what people type: the commands of outrigger, their flags
+// and their help. It decides nothing.
 package command
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -12,8 +13,6 @@ import (
 	"runtime/debug"
 	"strings"
 	"syscall"
-
-	"context"
 
 	"github.com/spf13/cobra"
 )
@@ -44,25 +43,12 @@ See it work:                outrigger demo
 Put it before your server:  outrigger demo --keep --server http://127.0.0.1:9000/mcp --policy my-policy.yaml`,
 		SilenceUsage: true, SilenceErrors: true,
 	}
-	root.AddCommand(runCommand(), demoCommand(), versionCommand(), schemaCommand())
+	root.AddCommand(runCommand(), demoCommand(), VersionCommand(), schemaCommand())
 	return root
 }
 
-// Control is the command tree of the control plane's binary.
-func Control() *cobra.Command {
-	root := &cobra.Command{
-		Use:   "outrigger-control",
-		Short: "An istiod-like control plane for Outrigger sidecars",
-		Long: `outrigger-control serves workloads, L4 authorizations and agent policies by delta xDS from YAML files
-that it watches, and signs SPIFFE certificates for the workloads that can prove who they are.
-Sidecars talk to it with the same client that they use against istiod.`,
-		SilenceUsage: true, SilenceErrors: true,
-	}
-	root.AddCommand(controlRunCommand(), issueCommand(), versionCommand())
-	return root
-}
-
-func versionCommand() *cobra.Command {
+// VersionCommand tells what the binary was built from.
+func VersionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Print what this binary was built from",

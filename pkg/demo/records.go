@@ -14,18 +14,23 @@ import (
 
 // records looks into the log files of the server's sidecar for the calls that
 // the story made, and shows one line of each.
-func (m *stage) records(ctx context.Context) (string, error) {
-	var missing error
-	deadline := time.Now().Add(stepTimeout)
-	for time.Now().Before(deadline) && ctx.Err() == nil {
-		seen, err := m.findRecords()
+func (m *stage) records(ctx context.Context) (string, error) { return m.eventually(ctx, m.findRecords) }
+
+// eventually looks until it finds: the sidecar writes its records beside the traffic.
+func (m *stage) eventually(ctx context.Context, find func() (string, error)) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
+	defer cancel()
+	for {
+		seen, err := find()
 		if err == nil {
 			return seen, nil
 		}
-		missing = err
-		time.Sleep(50 * time.Millisecond) // the sidecar writes its records beside the traffic
+		select {
+		case <-ctx.Done():
+			return "", err
+		case <-time.After(50 * time.Millisecond):
+		}
 	}
-	return "", missing
 }
 
 func (m *stage) findRecords() (string, error) {
@@ -42,7 +47,7 @@ func (m *stage) findRecords() (string, error) {
 		line, err := findAudit(m.audit(m.server), func(r map[string]any) bool {
 			return r["source.identity"] == planner && r["destination.identity"] == github &&
 				r["mcp.name"] == want.tool && r["decision.allowed"] == want.allowed &&
-				(want.rule == "" || r["decision.rule"] == want.rule && r["decision.policy"] == "tools/github-tools" && r["decision.version"] != "")
+				r["decision.policy"] == "tools/github-tools" && named(r["decision.version"]) && (want.rule == "" || r["decision.rule"] == want.rule)
 		})
 		if err != nil {
 			return "", fmt.Errorf("audit record of %s: %w", want.tool, err)
@@ -61,6 +66,11 @@ func findAudit(file string, matches func(map[string]any) bool) (string, error) {
 		var r map[string]any
 		return json.Unmarshal(line, &r) == nil && matches(flatten("", r, map[string]any{}))
 	})
+}
+
+func named(value any) bool {
+	text, ok := value.(string)
+	return ok && text != ""
 }
 
 // flatten names members of members with dots.

@@ -47,7 +47,11 @@ func (m *stage) foreigner(ctx context.Context) (string, error) {
 	if ctx.Err() != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%s: %v", who, err), nil
+	line, findErr := m.eventually(ctx, func() (string, error) { return findAccess(m.accessLog(m.server), foreignDomain, "refused") })
+	if findErr != nil {
+		return "", fmt.Errorf("access log of the refusal: %w", findErr)
+	}
+	return fmt.Sprintf("%s: %v\naccess: %s", who, err, line), nil
 }
 
 func (m *stage) foreignSVID(who mesh.Principal) (*identity.SVID, error) {

@@ -50,18 +50,29 @@ func (p *Proxy) admit(d *departure) *admission.Entry {
 		}
 		if first {
 			first, d.snap = false, snap
-			return p.first(d)
+			if decision := p.first(d); !decision.Allowed {
+				return decision
+			}
+			return snap.Policies().Connect(p.connection(d))
 		}
 		if port := snap.Policies().Port(policy.Outbound, d.target); port.Protocol != d.port.Protocol {
 			return policy.Decision{Reason: fmt.Sprintf("policy now declares another protocol for %s", d.to)}
 		}
-		return policy.Decision{Allowed: true}
+		return snap.Policies().Connect(p.connection(d))
 	})
 	d.record.Snapshot, d.record.Decision = entry.Snapshot.Version(), entry.Decision
 	if !entry.Decision.Allowed {
 		d.record.Flags = "DENY"
 	}
 	return entry
+}
+
+// connection is what policy may look at: where it will be dialled, and by which name.
+func (p *Proxy) connection(d *departure) *policy.Connection {
+	return &policy.Connection{
+		Direction: policy.Outbound, Source: p.Self.Principal, SourceAddr: d.from, Destination: d.target.Address,
+		Service: d.target.Service, Workload: d.target.Workload,
+	}
 }
 
 // first finds the way and what policy calls the place it leads to.
@@ -218,7 +229,7 @@ func (p *Proxy) inspect(ctx context.Context, d *departure, down *capture.Conn, u
 	return inspect.Serve(ctx, down, inspect.Config{
 		Conversation: &inspect.Conversation{
 			Direction: policy.Outbound, Source: p.Self.Principal, Destination: d.peer,
-			Connection: policy.Connection{Source: p.Self.Principal, SourceAddr: d.from, Destination: d.route.Address},
+			Connection: *p.connection(d),
 			Target:     d.target, Port: d.port, Record: d.record,
 		},
 		Layers: p.Layers,

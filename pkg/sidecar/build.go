@@ -55,7 +55,7 @@ type Sidecar struct {
 
 // build makes everything that does not need a listener.
 func (s *Sidecar) build() error {
-	for _, part := range []func() error{s.buildRecords, s.buildIdentity, s.buildConfiguration, s.buildTunnels, s.buildProxies, s.buildServer} {
+	for _, part := range []func() error{s.buildRecords, s.buildIdentity, s.buildConfiguration, s.buildTunnels, s.buildProxies, s.buildServer, s.gauges} {
 		if err := part(); err != nil {
 			return err
 		}

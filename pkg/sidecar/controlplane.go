@@ -31,7 +31,7 @@ func (c freshCredentials) ServerHandshake(net.Conn) (net.Conn, credentials.AuthI
 }
 
 func (c freshCredentials) Info() credentials.ProtocolInfo {
-	return credentials.ProtocolInfo{SecurityProtocol: "tls", ServerName: c.plane.ServerName}
+	return credentials.ProtocolInfo{SecurityProtocol: "tls"}
 }
 
 func (c freshCredentials) Clone() credentials.TransportCredentials { return c }

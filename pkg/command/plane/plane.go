@@ -1,4 +1,6 @@
-package command
+// Package plane is what people type to run the control plane. It is apart from
+// package command so that the sidecar's binary does not link the control plane.
+package plane
 
 import (
 	"fmt"
@@ -7,12 +9,27 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/outrigger-mesh/outrigger/pkg/command"
 	"github.com/outrigger-mesh/outrigger/pkg/control"
 	"github.com/outrigger-mesh/outrigger/pkg/discovery"
 	"github.com/outrigger-mesh/outrigger/pkg/mesh"
 )
 
-func controlRunCommand() *cobra.Command {
+// Control is the command tree of the control plane's binary.
+func Control() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "outrigger-control",
+		Short: "An istiod-like control plane for Outrigger sidecars",
+		Long: `outrigger-control serves workloads, L4 authorizations and agent policies by delta xDS from YAML files
+that it watches, and signs SPIFFE certificates for the workloads that can prove who they are.
+Sidecars talk to it with the same client that they use against istiod.`,
+		SilenceUsage: true, SilenceErrors: true,
+	}
+	root.AddCommand(runCommand(), issueCommand(), command.VersionCommand())
+	return root
+}
+
+func runCommand() *cobra.Command {
 	config := control.Config{Check: discovery.Check}
 	cmd := &cobra.Command{
 		Use:   "run",
