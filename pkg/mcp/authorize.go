@@ -23,6 +23,9 @@ func (e *exchange) identify(c *call, m *message) *refusal {
 	default:
 		c.object = policy.Object{Kind: known.kind}
 	}
+	if r := e.checkState(c, m); r != nil {
+		return r
+	}
 	if !known.is(arguments) {
 		return nil
 	}
@@ -166,7 +169,7 @@ func (c *call) unknown(reason string) policy.Decision {
 
 // askOwner refuses tasks of other callers before it asks policy.
 func (e *exchange) askOwner(c *call, object policy.Object) policy.Decision {
-	if object.Kind == policy.KindTask && !e.tasks.mayUse(e.place(), object.Name, e.x.Source) {
+	if object.Kind == policy.KindTask && !e.mayUseTask(object.Name) {
 		return policy.Decision{Reason: "the task belongs to another caller"}
 	}
 	return e.ask(c, object)

@@ -138,6 +138,25 @@ func TestHiddenToolIsAnsweredAsOneThatDoesNotExist(t *testing.T) {
 	}
 }
 
+func TestOnlyTheBareAnswerIsTakenForAnotherTool(t *testing.T) {
+	for _, own := range []string{
+		`"error":{"code":-32602,"message":"unknown tool \"nosuch\"","data":"secret of the first caller"}`,
+		`"error":{"code":-32000,"message":"nosuch: tool for customer 4711 not found"}`,
+		`"error":{"code":-32602,"message":"tool nosuch not found in /home/secret"}`,
+		`"result":{"isError":true,"content":[{"type":"text","text":"tool nosuch not found"},{"type":"text","text":"secret"}]}`,
+		`"result":{"isError":true,"content":[{"type":"text","text":"tool nosuch not found"}],"structuredContent":{"secret":1}}`,
+		`"result":{"isError":true,"content":[{"type":"text","text":"tool nosuch not found","_meta":{"secret":1}}]}`,
+		`"result":{"content":[{"type":"text","text":"tool nosuch not found"}]}`,
+	} {
+		h := newHarness(t, denying("tools/call hidden"), Config{})
+		h.server = func(*seen) *inspect.Response { return jsonReply(200, `{"jsonrpc":"2.0","id":1,`+own+`}`) }
+		h.send("POST", rpc("1", "tools/call", `{"name":"nosuch"}`))
+		if a := h.send("POST", rpc("1", "tools/call", `{"name":"hidden"}`)); a.body != `{"jsonrpc":"2.0","id":1,"error":{"code":-32602,"message":"unknown tool \"hidden\""}}` {
+			t.Errorf("%s was taken for a form: %s", own, a.body)
+		}
+	}
+}
+
 func TestNotificationsAreRefusedWithAnErrorStatus(t *testing.T) {
 	h := newHarness(t, denying("notifications/cancelled"), Config{})
 	isError(t, h.send("POST", notify("notifications/cancelled", `{"requestId":1}`)), 403, codeRefused, "null")
@@ -247,5 +266,15 @@ func TestBatchIsAllOrNothing(t *testing.T) {
 	open(off, rev2503)
 	if a := off.send("POST", batch, sessionHeader+": s"); a.status != 400 || len(off.got) != 0 {
 		t.Errorf("a batch without Batches got %d %s", a.status, a.body)
+	}
+}
+
+func TestWithoutPoliciesNothingIsAllowed(t *testing.T) {
+	h := newHarness(t, nil, Config{})
+	h.layer = New(Config{})
+	isError(t, h.send("POST", rpc("1", "tools/call", `{"name":"a"}`)), 200, -32602, "1")
+	isError(t, h.send("POST", rpc("1", "initialize", `{}`)), 200, codeRefused, "1")
+	if a := h.send("GET", ""); a.status != 405 || len(h.got) != 0 {
+		t.Errorf("got %+v", a)
 	}
 }

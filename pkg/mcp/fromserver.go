@@ -70,7 +70,7 @@ func (e *exchange) passesNotification(m *message) bool {
 		}
 	case "notifications/tasks/status", "notifications/tasks":
 		id, ok := m.Member(m.Params, "taskId").Text()
-		if !ok || !e.tasks.mayUse(e.place(), id, e.x.Source) {
+		if !ok || !e.mayUseTask(id) {
 			e.recordDropped(m, "the notification tells of a task of another caller")
 			return false
 		}

@@ -100,15 +100,21 @@ func (b *lockedBuffer) Write(p []byte) (int, error) {
 }
 
 func newHarness(t testing.TB, judge Judge, c Config) *harness {
-	h := &harness{t: t, judge: judge, source: planner, port: policy.Port{Protocol: policy.ProtocolMCP, Paths: []string{"/mcp"}}}
-	c.Judge = func(*inspect.Exchange) Judge { return h.judge }
-	h.layer = New(c)
-	h.server = func(*seen) *inspect.Response { return jsonReply(200, `{"jsonrpc":"2.0","id":1,"result":{}}`) }
+	h := newQuietHarness(t, judge, c)
 	var err error
 	if h.recorder, err = telemetry.New(telemetry.Config{Audit: &h.audit, AuditBlock: true}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { h.recorder.Close() })
+	return h
+}
+
+// newQuietHarness records nothing.
+func newQuietHarness(t testing.TB, judge Judge, c Config) *harness {
+	h := &harness{t: t, judge: judge, source: planner, port: policy.Port{Protocol: policy.ProtocolMCP, Paths: []string{"/mcp"}}}
+	c.Judge = func(*inspect.Exchange) Judge { return h.judge }
+	h.layer = New(c)
+	h.server = func(*seen) *inspect.Response { return jsonReply(200, `{"jsonrpc":"2.0","id":1,"result":{}}`) }
 	return h
 }
 

@@ -64,9 +64,9 @@ func or[T int | time.Duration](v, def T) T {
 
 // New returns the layer that governs exchanges on ports where MCP is spoken;
 // exchanges on other ports pass it by. One layer serves all connections of a
-// sidecar: sessions and tasks live in it.
+// sidecar: sessions and handles live in it.
 func New(c Config) inspect.Layer {
-	g := &governor{config: c.withDefaults(), tasks: newOwners(), unknownTools: newForms(), params: paramsShape(), result: resultShape()}
+	g := &governor{config: c.withDefaults(), handles: newOwners(), unknownTools: newForms(), params: paramsShape(), result: resultShape()}
 	g.sessions = newSessions(g.config)
 	g.exchanges.New = func() any { return newExchange(g) }
 	return func(next inspect.Handler) inspect.Handler {
@@ -83,7 +83,7 @@ func New(c Config) inspect.Layer {
 type governor struct {
 	config       Config
 	sessions     *sessions
-	tasks        *owners // of tasks, by destination and task
+	handles      *owners
 	unknownTools *forms
 	exchanges    sync.Pool // of *exchange
 

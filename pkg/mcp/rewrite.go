@@ -25,7 +25,7 @@ func (e *exchange) rewrite(c *call, m *message, doc []byte) (out []byte, problem
 			c.record.Protocol = version
 		}
 	}
-	e.own(m)
+	e.own(c, m)
 	if denied, reason := e.asksTooMuch(m); denied {
 		return e.withhold(c, codeRefused, "the server asked for input that is not allowed", reason), ""
 	}
@@ -51,18 +51,6 @@ func (e *exchange) rewriteElement(c *call, m *message) (out []byte, problem stri
 func (e *exchange) withhold(c *call, code int, text string, reason policy.Decision) []byte {
 	c.record.Decision, c.record.ErrorCode, c.record.ToolError = reason, code, false
 	return appendError(nil, c.id.Raw, code, text, "")
-}
-
-// own notes the tasks that a result tells of as the caller's.
-func (e *exchange) own(m *message) {
-	if id, ok := m.Member(m.Member(m.Result, "task"), "taskId").Text(); ok { // 2025-11-25
-		e.tasks.made(e.place(), id, e.x.Source)
-	}
-	if m.Member(m.Result, "resultType").Is("task") { // the tasks extension
-		if id, ok := m.Member(m.Result, "taskId").Text(); ok {
-			e.tasks.made(e.place(), id, e.x.Source)
-		}
-	}
 }
 
 // asksTooMuch tells whether the result asks the client for something that
@@ -145,7 +133,7 @@ func (e *exchange) shows(q *policy.Call, m *method, element value) bool {
 		return false // what has no name cannot be judged
 	}
 	if m.item == policy.KindTask {
-		return e.tasks.mayUse(e.place(), name, e.x.Source) && e.judge.Visible(q, policy.Object{Kind: m.item, Name: name}).Allowed
+		return e.mayUseTask(name) && e.judge.Visible(q, policy.Object{Kind: m.item, Name: name}).Allowed
 	}
 	return e.judge.Visible(q, policy.Object{Kind: m.item, Name: name}).Allowed
 }

@@ -146,6 +146,7 @@ type sessions struct {
 
 	mu      sync.Mutex // guards what follows
 	all     map[sessionKey]*session
+	swept   time.Time                     // when the idle ones were looked for
 	callers map[mesh.Principal]*list.List // of *session, the longest unused first
 }
 
@@ -219,8 +220,12 @@ func (t *sessions) open(key sessionKey, caller mesh.Principal, now time.Time) *s
 	return s
 }
 
-// expire removes what is idle for too long, at most once per full table.
+// expire removes what is idle for too long. It looks at most once a second.
 func (t *sessions) expire(now time.Time) bool {
+	if now.Sub(t.swept) < time.Second {
+		return false
+	}
+	t.swept = now
 	for _, s := range t.all {
 		if s.active == 0 && now.Sub(s.used) > t.idle {
 			t.remove(s)

@@ -101,15 +101,37 @@ func TestSessionsAreBounded(t *testing.T) {
 	}
 }
 
-func TestOneCallerCannotPushOutAnothersTasks(t *testing.T) {
+func TestOneCallerCannotPushOutAnothersHandles(t *testing.T) {
 	o := newOwners()
-	o.made(place{}, "mine", planner)
-	for i := range maxTasks + 10 {
-		o.made(place{}, fmt.Sprint(i), stealer)
+	o.give(handle{id: "mine"}, owner{caller: planner})
+	for i := range maxHandles + 10 {
+		o.give(handle{id: fmt.Sprint(i)}, owner{caller: stealer})
 	}
-	o.made(place{}, "mine", stealer)
-	if o.mayUse(place{}, "mine", stealer) || !o.mayUse(place{}, "mine", planner) || len(o.of) != maxTasks+1 {
-		t.Errorf("%d tasks", len(o.of))
+	o.give(handle{id: "mine"}, owner{caller: stealer})
+	if o.may(handle{id: "mine"}, owner{caller: stealer}) || !o.may(handle{id: "mine"}, owner{caller: planner}) || len(o.of) != maxHandles+1 {
+		t.Errorf("%d handles", len(o.of))
+	}
+}
+
+func TestRequestStateBelongsToItsCall(t *testing.T) {
+	h := newHarness(t, denying(), Config{})
+	call := func(id, name, state string) answer {
+		return h.send("POST", rpc(id, "tools/call", `{"name":"`+name+`",`+state+meta2607+`}`), versionHeader+": 2026-07-28", "Mcp-Method: tools/call", "Mcp-Name: "+name)
+	}
+	h.server = func(*seen) *inspect.Response {
+		return jsonReply(200, `{"jsonrpc":"2.0","id":1,"result":{"resultType":"input_required","inputRequests":{},"requestState":"st\u0061te"}}`)
+	}
+	call("1", "a", "")
+	const state = `"inputResponses":{},"requestState":"state",`
+	isError(t, call("2", "b", state), 400, codeInvalidParams, "2")
+	if a := call("1", "a", state); a.status != 200 {
+		t.Errorf("the retry got %+v", a)
+	}
+	h.source = stealer
+	isError(t, call("3", "a", state), 400, codeInvalidParams, "3")
+	call("1", "a", "") // the server makes an equal one for this caller
+	if a := call("1", "a", state); a.status != 200 {
+		t.Errorf("an equal state got %+v", a)
 	}
 }
 
