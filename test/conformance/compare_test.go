@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -47,15 +48,43 @@ func TestDiffNamesEveryCheckThatChanged(t *testing.T) {
 	if direct.Passed != 4 || direct.Failed != 0 || proxied.Passed != 2 || proxied.Failed != 2 {
 		t.Errorf("counted %+v, %+v", direct, proxied)
 	}
-	want := "[tools-list/gone: direct WARNING, proxied not made" +
-		" tools-list/new: direct not made, proxied SKIPPED" +
-		" tools-list/twice#2: direct SUCCESS, proxied FAILURE" +
-		" tools-list/worse: direct SUCCESS, proxied FAILURE (why)]"
-	if got := fmt.Sprint(Diff(direct, proxied)); got != want {
+	want := "[tools-list/gone: direct [WARNING], proxied [not made]" +
+		" tools-list/new: direct [not made], proxied [SKIPPED]" +
+		" tools-list/twice#2: direct [SUCCESS], proxied [FAILURE]" +
+		" tools-list/worse: direct [SUCCESS], proxied [FAILURE (why)]]"
+	if got := fmt.Sprint(Diff([]*Result{direct}, []*Result{proxied})); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
-	if d := Diff(direct, direct); d != nil {
+	if d := Diff([]*Result{direct}, []*Result{direct}); d != nil {
 		t.Errorf("differs from itself: %v", d)
+	}
+}
+
+func TestOnlyWhatTheServerDoesAloneIsUnsteady(t *testing.T) {
+	checks := func(statuses string) (all []Check) {
+		for _, s := range strings.Split(statuses, " ") {
+			all = append(all, Check{Status: map[string]string{"ok": "SUCCESS", "warn": "WARNING", "bad": "FAILURE", "none": ""}[s]})
+		}
+		return all
+	}
+	for _, c := range []struct {
+		direct, proxied string
+		unsteady        bool
+	}{
+		{"ok ok ok", "bad bad bad", false},
+		{"ok ok ok", "bad ok ok", false},
+		{"ok ok ok", "none ok ok", false},
+		{"ok ok ok", "warn warn warn", false},
+		{"ok ok ok", "warn ok ok", true},
+		{"warn ok ok", "ok ok ok", true},
+		{"warn warn warn", "ok ok ok", false},
+		{"bad ok ok", "ok ok ok", true},
+		{"bad bad bad", "ok ok ok", false},
+		{"bad ok ok", "ok bad bad", true},
+	} {
+		if got := (Difference{Direct: checks(c.direct), Proxied: checks(c.proxied)}).unsteady(); got != c.unsteady {
+			t.Errorf("direct %s, proxied %s: unsteady %v", c.direct, c.proxied, got)
+		}
 	}
 }
 

@@ -161,6 +161,9 @@ func equal(t *testing.T, requirements, direct, proxied string) *Comparison {
 	for _, d := range c.Differences {
 		t.Error(d)
 	}
+	for _, d := range c.Unsteady {
+		t.Logf("unsteady: %v", d)
+	}
 	t.Logf("%s: direct %d passed, %d failed; proxied %d passed, %d failed", requirements,
 		c.Direct.Passed, c.Direct.Failed, c.Proxied.Passed, c.Proxied.Failed)
 	return c
