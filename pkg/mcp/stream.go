@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/outrigger-mesh/outrigger/pkg/inspect"
 	"github.com/outrigger-mesh/outrigger/pkg/jsonrpc"
@@ -97,7 +98,7 @@ func (s *stream) pass(event *jsonrpc.Event, data []byte) {
 	if len(data) > 0 {
 		event.Data = data
 	}
-	s.framed = jsonrpc.AppendEvent(s.framed, event)
+	s.framed = jsonrpc.AppendEvent(slices.Grow(s.framed, len(event.Data)+64), event)
 }
 
 // cut answers what is still to be answered with an error and ends the stream.
