@@ -1,6 +1,7 @@
 package hbone
 
 import (
+	"errors"
 	"io"
 	"net/http"
 	"strconv"
@@ -29,6 +30,8 @@ func (c *conn) onRequest(id uint32, r *request) error {
 		return &streamError{id, http2.ErrCodeRefusedStream, "too many streams"}
 	case r.malformed != "":
 		return &streamError{id, http2.ErrCodeProtocol, "malformed request: " + r.malformed}
+	case errors.Is(r.bad, errTooLarge):
+		return c.refuse(id, r, http.StatusRequestHeaderFieldsTooLarge)
 	case r.bad != nil:
 		return c.refuse(id, r, http.StatusBadRequest)
 	case !c.budget.open():
@@ -144,7 +147,7 @@ func (c *conn) onResponse(id uint32, r *request) error {
 	switch {
 	case t.status != 0:
 		return &streamError{id, http2.ErrCodeProtocol, "HEADERS in a tunnel"}
-	case r.malformed != "", r.seen != 32, err != nil, len(r.status) != 3, status < 100:
+	case r.malformed != "", errors.Is(r.bad, errTooLarge), r.seen != 32, err != nil, len(r.status) != 3, status < 100:
 		return &streamError{id, http2.ErrCodeProtocol, "malformed response"}
 	case status < 200: // RFC 9110 §15.2: more is to come
 		if r.end {

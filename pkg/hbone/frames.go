@@ -3,6 +3,7 @@ package hbone
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 
 	"golang.org/x/net/http2"
@@ -112,7 +113,7 @@ func (c *conn) setting(s http2.Setting) error {
 	switch s.ID {
 	case http2.SettingInitialWindowSize:
 		return c.initialWindow(s.Val)
-	case http2.SettingMaxFrameSize, http2.SettingHeaderTableSize:
+	case http2.SettingMaxFrameSize, http2.SettingHeaderTableSize, http2.SettingMaxHeaderListSize:
 		c.w.peerSettings(s)
 	case http2.SettingMaxConcurrentStreams:
 		c.mu.Lock()
@@ -196,6 +197,10 @@ func (c *conn) onGoAway(h http2.FrameHeader) error {
 		return err
 	}
 	last := binary.BigEndian.Uint32(p[:]) & maxWindow
+	unseen := errRefused
+	if code := http2.ErrCode(binary.BigEndian.Uint32(p[4:])); code != http2.ErrCodeNo {
+		unseen = &brokenError{fmt.Errorf("peer sent GOAWAY %v", code)} // what upset it once shall not be sent again
+	}
 	var lost []*Tunnel
 	var ends []func(error)
 	c.mu.Lock()
@@ -204,7 +209,7 @@ func (c *conn) onGoAway(h http2.FrameHeader) error {
 		for id, t := range c.streams {
 			if id > last {
 				lost = append(lost, t)
-				if end := c.kill(t, errRefused); end != nil {
+				if end := c.kill(t, unseen); end != nil {
 					ends = append(ends, end)
 				}
 			}
@@ -212,10 +217,10 @@ func (c *conn) onGoAway(h http2.FrameHeader) error {
 	}
 	c.mu.Unlock()
 	for _, end := range ends {
-		end(errRefused)
+		end(unseen)
 	}
 	for _, t := range lost {
-		t.finish(errRefused)
+		t.finish(unseen)
 	}
 	c.changed()
 	c.ifDone()

@@ -18,10 +18,11 @@ func (w *writer) request(authority string, h *Header, start func() (uint32, erro
 	}
 	// The block is made first: a header that cannot be sent must not use up a number.
 	w.block.Reset()
+	w.list = 0
 	w.field(":method", "CONNECT", true)
 	w.field(":authority", authority, true)
 	h.encode(w.field)
-	if w.block.Len() > record {
+	if w.list > w.maxList {
 		return w.tooLong()
 	}
 	id, err := start()
@@ -46,7 +47,7 @@ func (w *writer) response(t *Tunnel, status int, h *Header, end bool) error {
 		return t.sendError()
 	}
 	w.encodeResponse(status, h)
-	if w.block.Len() > record {
+	if w.list > w.maxList {
 		return w.tooLong()
 	}
 	w.append(http2.FrameHeaders, responseFlags(end), t.id, w.block.Bytes())
@@ -80,6 +81,7 @@ func responseFlags(end bool) http2.Flags {
 
 func (w *writer) encodeResponse(status int, h *Header) {
 	w.block.Reset()
+	w.list = 0
 	w.field(":status", strconv.Itoa(status), true)
 	h.encode(w.field)
 }
@@ -87,6 +89,7 @@ func (w *writer) encodeResponse(status int, h *Header) {
 // field encodes one field. What is different every time is kept out of the
 // dynamic table, where it would only push out what is not.
 func (w *writer) field(name, value string, index bool) {
+	w.list += len(name) + len(value) + 32
 	if index {
 		_ = w.enc.WriteField(hpack.HeaderField{Name: name, Value: value}) // to memory
 		return
@@ -113,9 +116,8 @@ func (w *writer) literal(s string) {
 }
 
 func (w *writer) tooLong() error {
-	n := w.block.Len()
 	w.resetEncoder()
-	return fmt.Errorf("%w: block of %d bytes, at most %d", errBadHeader, n, record)
+	return fmt.Errorf("%w: %d bytes of header list, the peer takes %d", errBadHeader, w.list, w.maxList)
 }
 
 // resetEncoder empties the dynamic table, and tells the peer with the next block.
@@ -132,6 +134,8 @@ func (w *writer) peerSettings(s http2.Setting) {
 	switch s.ID {
 	case http2.SettingMaxFrameSize:
 		w.maxFrame = int(min(s.Val, 1<<20))
+	case http2.SettingMaxHeaderListSize:
+		w.maxList = int(min(s.Val, maxHeaderBlock))
 	case http2.SettingHeaderTableSize:
 		w.enc.SetMaxDynamicTableSizeLimit(min(s.Val, 4096))
 	}

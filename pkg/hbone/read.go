@@ -71,6 +71,9 @@ func (c *conn) streamLevel(err error) error {
 		t.finish(cut)
 		return nil
 	}
+	c.mu.Lock()
+	c.remember(ours.id)
+	c.mu.Unlock()
 	c.resetFrame(ours.id, ours.code)
 	return nil
 }
@@ -123,11 +126,6 @@ func (c *conn) onData(h http2.FrameHeader) error {
 	}
 	defer c.repay()
 	end := h.Flags.Has(http2.FlagDataEndStream)
-	if h.Length == 0 && !end {
-		if err := c.budget.noise(1); err != nil {
-			return err
-		}
-	}
 	t, known := c.find(h.StreamID)
 	if t == nil || t.recvEnded {
 		return c.strayData(h, known)
@@ -135,6 +133,11 @@ func (c *conn) onData(h http2.FrameHeader) error {
 	data, pad, err := c.padding(h)
 	if err != nil {
 		return err
+	}
+	if data == 0 && !end { // nothing, or nothing but padding
+		if err := c.budget.noise(1); err != nil {
+			return err
+		}
 	}
 	if c.client && t.status == 0 {
 		return c.afterSkip(&streamError{t.id, http2.ErrCodeProtocol, "DATA before the answer"}, data+pad)

@@ -104,11 +104,14 @@ func (r *request) decode(d *hpack.Decoder, block []byte) error {
 	d.SetEmitFunc(func(f hpack.HeaderField) {
 		r.fields++
 		r.size += len(f.Name) + len(f.Value) + 32
-		if r.size > maxHeaderBlock || r.fields > maxHeaderFields {
+		switch {
+		case r.size > 4*maxHeaderBlock || r.fields > 4*maxHeaderFields:
 			d.SetEmitEnabled(false)
-			return
+		case r.size > maxHeaderBlock || r.fields > maxHeaderFields:
+			r.bad = errTooLarge
+		default:
+			r.field(f)
 		}
-		r.field(f)
 	})
 	if _, err := d.Write(block); err != nil {
 		return compressionError(err)
@@ -116,7 +119,7 @@ func (r *request) decode(d *hpack.Decoder, block []byte) error {
 	if err := d.Close(); err != nil {
 		return compressionError(err)
 	}
-	if r.size > maxHeaderBlock || r.fields > maxHeaderFields {
+	if r.size > 4*maxHeaderBlock || r.fields > 4*maxHeaderFields {
 		return &connError{http2.ErrCodeEnhanceYourCalm, "header list too large"}
 	}
 	return nil
@@ -192,6 +195,8 @@ func (r *request) plain(f hpack.HeaderField) {
 		}
 	}
 }
+
+var errTooLarge = errors.New("header list too large")
 
 // check tells what is wrong with a request: malformed, or bad.
 func (r *request) check() {

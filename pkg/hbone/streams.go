@@ -65,6 +65,12 @@ func (c *conn) forgotten(id uint32) bool {
 	return false
 }
 
+// remember notes that we reset a stream. The lock is held.
+func (c *conn) remember(id uint32) {
+	c.recent[c.recentAt%len(c.recent)] = id
+	c.recentAt++
+}
+
 // reset sends RST_STREAM unless the stream has ended already. What was to be
 // received is not touched: finish is the caller's. The lock of t may be held.
 func (c *conn) reset(t *Tunnel, code http2.ErrCode, err error) {
@@ -81,8 +87,7 @@ func (c *conn) reset(t *Tunnel, code http2.ErrCode, err error) {
 		}
 		return
 	}
-	c.recent[c.recentAt%len(c.recent)] = t.id
-	c.recentAt++
+	c.remember(t.id)
 	end := c.kill(t, err)
 	c.mu.Unlock()
 	if end != nil {

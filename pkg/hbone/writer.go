@@ -50,12 +50,14 @@ type writer struct {
 	err     error      // why nothing can be written any more
 
 	enc      *hpack.Encoder
-	block    bytes.Buffer // of enc
+	block    bytes.Buffer // of enc; a header list within maxList fits one frame
+	list     int          // its size, as RFC 9113 §10.5.1 counts
+	maxList  int          // the peer's SETTINGS_MAX_HEADER_LIST_SIZE, or ours
 	maxFrame int          // the peer's SETTINGS_MAX_FRAME_SIZE
 }
 
 func newWriter(w io.Writer, moved *atomic.Int64) *writer {
-	wr := &writer{w: w, moved: moved, wake: make(chan struct{}, 1), maxFrame: record}
+	wr := &writer{w: w, moved: moved, wake: make(chan struct{}, 1), maxFrame: record, maxList: maxHeaderBlock}
 	wr.turn.L, wr.room.L = &wr.mu, &wr.mu
 	wr.enc = hpack.NewEncoder(&wr.block)
 	return wr
