@@ -69,7 +69,7 @@ demo: build ## Watch an agent's calls cross a small mesh on loopback; DEMO=... a
 
 .PHONY: conformance
 conformance: ## Run the MCP conformance suite direct and through the sidecars; needs npm
-	go test -tags conformance -count=1 -timeout 15m $(TESTFLAGS) ./test/conformance/...
+	go test -tags conformance -count=1 -timeout 15m $(TESTFLAGS) ./pkg/meshtest/conformance/...
 
 .PHONY: netns
 netns: ## Run the tests that need network namespaces, iptables and ip

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/pkg/identity"
@@ -85,7 +86,7 @@ func orDuration(d, otherwise time.Duration) time.Duration {
 }
 
 // defaultTiming is that of both roles, as ambient peers expect it: a PING after
-// 10 s of silence and 20 s for an answer.
+// 10 s of silence and 20 s more for an answer.
 func defaultTiming(idle time.Duration) timing {
 	return timing{
 		ping:     10 * time.Second,
@@ -126,12 +127,22 @@ func (s *Server) Serve(ctx, drain context.Context, ln net.Listener, h Handler) e
 	}
 }
 
+// passing tells whether accept may work again soon: the system is short of
+// something, or the connection was gone before it was accepted.
+func passing(err error) bool {
+	for _, errno := range [...]syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED, syscall.EINTR} {
+		if errors.Is(err, errno) {
+			return true
+		}
+	}
+	return false
+}
+
 // accept accepts, and waits a little where the system is short of something.
 func accept(ctx context.Context, ln net.Listener) (net.Conn, error) {
 	for pause := 5 * time.Millisecond; ; pause = min(2*pause, time.Second) {
 		raw, err := ln.Accept()
-		var ne net.Error
-		if err == nil || !errors.As(err, &ne) || !ne.Temporary() { //nolint:staticcheck // EMFILE and ECONNABORTED have no better name
+		if err == nil || !passing(err) {
 			return raw, err
 		}
 		select {

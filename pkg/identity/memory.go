@@ -100,13 +100,6 @@ func (m *Memory) announce() {
 	}
 }
 
-// peek is the SVID last set, even if it has ended.
-func (m *Memory) peek() *SVID {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.svid
-}
-
 // fail notes why the SVID could not be renewed.
 func (m *Memory) fail(err error) {
 	m.mu.Lock()

@@ -111,12 +111,9 @@ func (p *Proxy) carry(ctx context.Context, a *arrival, entry *admission.Entry, d
 }
 
 func (p *Proxy) inspect(ctx context.Context, a *arrival, down relay.Conn, app net.Conn) error {
-	first := app // the connection that proved that the app is there serves the first exchange
-	defer func() {
-		if first != nil {
-			first.Close()
-		}
-	}()
+	// The connection that proved that the app is there serves the first exchange.
+	first := inspect.Ready(app)
+	defer first.Close()
 	return inspect.Serve(ctx, down, inspect.Config{
 		Conversation: &inspect.Conversation{
 			Direction: policy.Inbound, Source: a.source, Destination: p.Self.Principal,
@@ -128,8 +125,7 @@ func (p *Proxy) inspect(ctx context.Context, a *arrival, down relay.Conn, app ne
 			return snap.Policies(), snap.Version()
 		},
 		Upstream: func(ctx context.Context) (net.Conn, error) {
-			if c := first; c != nil {
-				first = nil
+			if c := first.Take(); c != nil {
 				return c, nil
 			}
 			return p.Dial(ctx, p.appAddress(a))

@@ -97,7 +97,8 @@ func (e *exchange) respondJSON(up *inspect.Response) *inspect.Response {
 		up.Body = nil
 		return e.fail(up, problem)
 	}
-	body, problem := e.in, ""
+	var body []byte
+	var problem string
 	switch text := bytes.TrimLeft(e.in, " \t\r\n"); {
 	case len(text) == 0:
 		up.Body, up.ContentLength = nil, 0

@@ -103,6 +103,10 @@ func (p *Proxy) open(ctx context.Context, d *departure) (relay.Conn, error) {
 			p.Balancer.Report(d.route.Target, err)
 		}
 		if err == nil {
+			if tunnel, ok := up.(*hbone.Tunnel); ok {
+				d.peer = tunnel.Peer().Principal
+				d.record.Destination = d.peer
+			}
 			return up, nil
 		}
 		failed = append(failed, err)
@@ -164,8 +168,6 @@ func (p *Proxy) connect(ctx context.Context, d *departure, rt *route.Route) (rel
 			return nil, fmt.Errorf("open inner tunnel for %s: %w", inner.Authority, err)
 		}
 	}
-	d.peer = tunnel.Peer().Principal
-	d.record.Destination = d.peer
 	return tunnel, nil
 }
 
@@ -220,12 +222,9 @@ func (p *Proxy) carry(ctx context.Context, d *departure, entry *admission.Entry,
 }
 
 func (p *Proxy) inspect(ctx context.Context, d *departure, down *capture.Conn, up relay.Conn) error {
-	first := up // the tunnel that proved that the way is open serves the first exchange
-	defer func() {
-		if first != nil {
-			first.Close()
-		}
-	}()
+	// The tunnel that proved that the way is open serves the first exchange.
+	first := inspect.Ready(up)
+	defer first.Close()
 	return inspect.Serve(ctx, down, inspect.Config{
 		Conversation: &inspect.Conversation{
 			Direction: policy.Outbound, Source: p.Self.Principal, Destination: d.peer,
@@ -238,8 +237,7 @@ func (p *Proxy) inspect(ctx context.Context, d *departure, down *capture.Conn, u
 			return snap.Policies(), snap.Version()
 		},
 		Upstream: func(ctx context.Context) (net.Conn, error) {
-			if c := first; c != nil {
-				first = nil
+			if c := first.Take(); c != nil {
 				return c, nil
 			}
 			return p.connect(ctx, d, d.route)
