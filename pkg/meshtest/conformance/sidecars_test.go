@@ -99,7 +99,7 @@ func freePort(t *testing.T) string {
 
 func TestSuiteFindsTheSameThroughTheSidecars(t *testing.T) {
 	programs := t.TempDir()
-	build := exec.Command("go", "build", "-o", programs, "../../cmd/...")
+	build := exec.Command("go", "build", "-o", programs, "../../../cmd/...")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v: %s", err, out)
 	}
