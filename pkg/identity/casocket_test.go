@@ -247,7 +247,7 @@ func TestBadAnswersOfTheCAAreRefused(t *testing.T) {
 func TestARealCAOutage(t *testing.T) {
 	s := newCAServer(t)
 	config := s.config(t)
-	config.TTL = 3 * time.Second
+	config.TTL = 5 * time.Second
 	ca := must(NewCA(config))
 	background(t, ca.Run)
 	await(t, ca, present)
