@@ -77,7 +77,7 @@ func (s *Sidecar) facts() []admin.Fact {
 	} else if !errors.Is(err, context.Canceled) {
 		certificate = err.Error()
 	}
-	return []admin.Fact{
+	facts := []admin.Fact{
 		{Name: "identity", Value: s.self.Principal.String()},
 		{Name: "certificate", Value: certificate},
 		{Name: "control plane", Value: s.controlPlane()},
@@ -86,6 +86,12 @@ func (s *Sidecar) facts() []admin.Fact {
 		{Name: "pending", Value: strings.Join(s.Pending(), ", ")},
 		{Name: "open connections", Value: strconv.Itoa(s.register.Open())},
 	}
+	if p := snap.Policies(); p != nil {
+		for _, problem := range p.Problems() {
+			facts = append(facts, admin.Fact{Name: "policy problem", Value: problem.Error()})
+		}
+	}
+	return facts
 }
 
 func (s *Sidecar) controlPlane() string {

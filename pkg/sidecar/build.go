@@ -64,7 +64,7 @@ func (s *Sidecar) build() error {
 }
 
 func (s *Sidecar) buildRecords() (err error) {
-	c := telemetry.Config{Format: telemetry.FormatText, Self: s.self, Version: s.version, Logger: s.logger, Level: s.level}
+	c := telemetry.Config{Format: telemetry.FormatText, Self: s.self, Version: s.version, Logger: s.logger, Level: s.level, AuditBlock: s.config.Records.AuditBlock}
 	if s.config.Records.Format == "json" {
 		c.Format = telemetry.FormatJSON
 	}

@@ -75,10 +75,11 @@ type AdminConfig struct {
 
 // RecordsConfig says where records go.
 type RecordsConfig struct {
-	AccessLog string `json:"accessLog,omitzero" flag:"access-log" env:"ACCESS_LOG" jsonschema:"File for the access log, - for standard output (the default), off for none."`
-	Format    string `json:"format,omitzero" flag:"log-format" env:"LOG_FORMAT" jsonschema:"Form of the access log and of the sidecar's own log: plain (the default) or json."`
-	Audit     string `json:"audit,omitzero" flag:"audit-log" env:"AUDIT_LOG" jsonschema:"File for the audit record, one JSON object a line; - for standard output, off for none (the default)."`
-	Level     string `json:"level,omitzero" flag:"log-level" env:"LOG_LEVEL" jsonschema:"debug, info (the default), warn or error."`
+	AccessLog  string `json:"accessLog,omitzero" flag:"access-log" env:"ACCESS_LOG" jsonschema:"File for the access log, - for standard output (the default), off for none."`
+	Format     string `json:"format,omitzero" flag:"log-format" env:"LOG_FORMAT" jsonschema:"Form of the access log and of the sidecar's own log: plain (the default) or json."`
+	Audit      string `json:"audit,omitzero" flag:"audit-log" env:"AUDIT_LOG" jsonschema:"File for the audit record, one JSON object a line; - for standard output, off for none (the default)."`
+	AuditBlock bool   `json:"auditBlock,omitzero" flag:"audit-block" env:"AUDIT_BLOCK" jsonschema:"Hold traffic up while the audit record cannot be written, instead of dropping and counting."`
+	Level      string `json:"level,omitzero" flag:"log-level" env:"LOG_LEVEL" jsonschema:"debug, info (the default), warn or error."`
 }
 
 // DrainConfig says how the sidecar stops.
