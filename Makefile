@@ -18,6 +18,9 @@ BUF         := go run github.com/bufbuild/buf/cmd/buf@v1.75.0
 # All build tags of tests that `make test` leaves out.
 TAGS := netns,conformance
 
+# What the binaries say they are.
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
+
 TESTFLAGS ?=
 FUZZTIME  ?= 10s
 BENCHTIME ?= 1s
@@ -30,7 +33,7 @@ help: ## List the targets
 
 .PHONY: build
 build: ## Build the commands into bin/
-	CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/...
+	CGO_ENABLED=0 go build -trimpath -ldflags "-X github.com/outrigger-mesh/outrigger/pkg/command.built=$(VERSION)" -o bin/ ./cmd/...
 
 .PHONY: test
 test: ## Run all tests with the race detector; TESTFLAGS=... adds flags

@@ -13,10 +13,21 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/outrigger-mesh/outrigger/pkg/sample"
 )
+
+const usage = `An MCP server and an MCP client on the official SDK, to try the mesh with.
+
+  outrigger-sample server --listen 127.0.0.1:9000
+  echo '{"list":true}' | outrigger-sample agent --url http://127.0.0.1:8080/mcp
+
+The agent reads a command a line from standard input, {"list":true} or
+{"call":"echo","arguments":{"text":"hi"}}, and answers each with a line of JSON.
+
+`
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -33,10 +44,21 @@ func run(ctx context.Context, args []string) error {
 	stateless := flags.Bool("stateless", false, "server: serve revision 2026-07-28, without sessions")
 	url := flags.String("url", "http://127.0.0.1:8080/mcp", "agent: URL of the MCP server")
 	protocol := flags.String("protocol", "", "agent: MCP revision to offer; the newest by default")
-	if len(args) == 0 {
-		return errors.New("say server or agent first")
+	flags.Usage = func() {
+		fmt.Fprint(flags.Output(), usage)
+		flags.PrintDefaults()
 	}
-	if err := flags.Parse(args[1:]); err != nil {
+	if len(args) == 0 {
+		return errors.New("say server or agent first; --help tells more")
+	}
+	rest := args[1:]
+	if strings.HasPrefix(args[0], "-") {
+		rest = args
+	}
+	if err := flags.Parse(rest); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return nil
+		}
 		return err
 	}
 	switch args[0] {

@@ -17,10 +17,10 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// Main runs a command until it is done or the process is told to stop, and
-// returns the exit status. A second signal ends the process at once.
+// Main runs a command until it is done or the process is told to stop (by a
+// signal or a closed terminal), and returns the exit status. A second signal ends the process at once.
 func Main(root *cobra.Command) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	context.AfterFunc(ctx, stop)
 	if err := root.ExecuteContext(ctx); err != nil && !errors.Is(err, context.Canceled) {
@@ -41,7 +41,7 @@ outrigger-control, and inspects MCP inside the tunnels: who may see and call whi
 
 See it work:                outrigger demo
 Put it before your server:  outrigger demo --keep --server http://127.0.0.1:9000/mcp --policy my-policy.yaml`,
-		SilenceUsage: true, SilenceErrors: true,
+		SilenceUsage: true, SilenceErrors: true, Version: Version(),
 	}
 	root.AddCommand(runCommand(), demoCommand(), VersionCommand(), schemaCommand())
 	return root
@@ -64,9 +64,15 @@ func printVersion(w io.Writer, name string) error {
 	return err
 }
 
+// built is set by the linker (make build) to the commit.
+var built string
+
 // Version is the module version or the commit this binary was built from, or
 // "unknown" where the build kept neither.
 func Version() string {
+	if built != "" {
+		return built
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return "unknown"

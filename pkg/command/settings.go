@@ -145,13 +145,16 @@ type loader struct {
 	settings []setting
 	given    []*given
 	file     string
+
+	document *manifest.Document // what the file says, once it is loaded
+	outside  map[string]bool    // paths that the environment or a flag has set
 }
 
 // bind declares the flags of a configuration whose defaults are in initial.
 func bind(flags *pflag.FlagSet, initial any) *loader {
 	v := reflect.ValueOf(initial)
 	l := &loader{settings: settings(v.Type())}
-	flags.StringVarP(&l.file, "config", "c", "", "YAML file with the same settings; see `config-schema`")
+	flags.StringVarP(&l.file, "config", "c", "", "YAML `file` with the same settings; config-schema prints its schema")
 	for i := range l.settings {
 		s := &l.settings[i]
 		g := &given{setting: s, initial: display(v.FieldByIndex(s.index))}
@@ -178,10 +181,11 @@ func display(v reflect.Value) string {
 // load fills config, a pointer to the struct whose defaults were bound.
 func (l *loader) load(config any, getenv func(string) (string, bool)) error {
 	if l.file != "" {
-		if err := decodeFile(l.file, config); err != nil {
+		if err := l.decodeFile(config); err != nil {
 			return err
 		}
 	}
+	l.outside = make(map[string]bool)
 	v := reflect.ValueOf(config).Elem()
 	for i := range l.settings {
 		s := &l.settings[i]
@@ -193,26 +197,29 @@ func (l *loader) load(config any, getenv func(string) (string, bool)) error {
 			if err := s.set(v, []string{text}); err != nil {
 				return fmt.Errorf("environment variable %s: %w", name, err)
 			}
+			l.outside[s.path] = true
 			break
 		}
 		if g := l.given[i]; g.texts != nil {
 			if err := s.set(v, g.texts); err != nil {
 				return fmt.Errorf("flag --%s: %w", s.flag, err)
 			}
+			l.outside[s.path] = true
 		}
 	}
 	return nil
 }
 
-func decodeFile(path string, config any) error {
-	documents, err := manifest.Read(path)
+func (l *loader) decodeFile(config any) error {
+	documents, err := manifest.Read(l.file)
 	if err != nil {
 		return err
 	}
 	if len(documents) != 1 {
-		return fmt.Errorf("%s has %d YAML documents: keep one", path, len(documents))
+		return fmt.Errorf("%s has %d YAML documents: keep one", l.file, len(documents))
 	}
-	return documents[0].Decode(config)
+	l.document = documents[0]
+	return l.document.Decode(config)
 }
 
 func lookupEnv(name string) (string, bool) { return os.LookupEnv(name) }
@@ -222,6 +229,9 @@ func (l *loader) locate(err error) error {
 	wrong, ok := errors.AsType[*sidecar.ConfigError](err)
 	if !ok {
 		return err
+	}
+	if l.document != nil && !l.outside[wrong.Path] && wrong.Problem != sidecar.NotSet { // defaults are valid: the value is the file's
+		return l.document.Fault(wrong.Path+": "+wrong.Problem, wrong.Remedy, strings.Split(wrong.Path, ".")...)
 	}
 	for _, s := range l.settings {
 		if s.path != wrong.Path {

@@ -113,6 +113,26 @@ func TestAMissingSettingIsNamedWithEveryWayToGiveIt(t *testing.T) {
 	}
 }
 
+func TestABadValueOfTheFileIsNamedWithItsLine(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "sidecar.yaml")
+	const file = "workload:\n  name: a\n  namespace: b\n  serviceAccount: c\n  addresses: [10.0.0.1]\nrecords:\n  level: loud\n"
+	if err := os.WriteFile(path, []byte(file), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	flags := pflag.NewFlagSet("test", pflag.ContinueOnError)
+	l := bind(flags, sidecar.DefaultConfig())
+	if err := flags.Parse([]string{"--config", path}); err != nil {
+		t.Fatal(err)
+	}
+	c := sidecar.DefaultConfig()
+	if err := l.load(&c, func(string) (string, bool) { return "", false }); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.locate(c.Validate()); err == nil || !strings.Contains(err.Error(), "sidecar.yaml:7") || !strings.Contains(err.Error(), "loud") {
+		t.Fatalf("error is %v", err)
+	}
+}
+
 // The flags, the environment, the file and the schema are made from one struct:
 // each setting has a flag of its own, a description and a place in the schema.
 func TestEverySettingIsDescribed(t *testing.T) {

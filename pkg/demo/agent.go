@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -44,7 +43,7 @@ func (m *stage) agent(ctx context.Context, i int) (*agent, error) {
 		return nil, err
 	}
 	a := &agent{name: m.agents[i].name, cmd: exec.CommandContext(ctx, program, "agent", "--url", m.agentURL(i))}
-	a.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	a.cmd.SysProcAttr = attributes()
 	if a.commands, err = a.cmd.StdinPipe(); err != nil {
 		return nil, err
 	}

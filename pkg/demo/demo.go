@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"time"
 )
@@ -45,6 +46,10 @@ const startTimeout = 30 * time.Second
 // Run starts the mesh, tells the story if nobody else's server is in it, and
 // stops everything. It returns nil only if all that it told was true.
 func Run(ctx context.Context, c Config) (err error) {
+	// The kernel ends the processes of the mesh when the thread that started
+	// them does: it must live as long as this.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	p, err := plan(&c)
 	if err != nil {
 		return err
@@ -73,7 +78,7 @@ func Run(ctx context.Context, c Config) (err error) {
 		return nil
 	}
 	t.keeping()
-	return m.wait(ctx)
+	return m.wait(ctx, t)
 }
 
 // a place is an address of the mesh with the ports that a sidecar opens there.
@@ -130,6 +135,11 @@ func plan(c *Config) (*layout, error) {
 		path:       "/mcp",
 		serverPort: 9000,
 	}
+	for flag, port := range map[string]int{"--hbone-port": c.HBONEPort, "--xds-port": c.XDSPort} {
+		if port < 1 || port > 65535 {
+			return nil, fmt.Errorf("%s %d is not a port: give a number from 1 to 65535", flag, port)
+		}
+	}
 	if p.dir, err = stateDir(c.State); err != nil {
 		return nil, err
 	}
@@ -173,6 +183,18 @@ func (p *layout) findServer(server string) error {
 	}
 	p.serverPort, p.path = uint16(port), u.EscapedPath()
 	return nil
+}
+
+// serverDown says why a user's server cannot be reached, if it cannot.
+func (p *layout) serverDown() error {
+	if p.config.Server == "" {
+		return nil
+	}
+	c, err := net.DialTimeout("tcp", netip.AddrPortFrom(p.app, p.serverPort).String(), time.Second)
+	if err != nil {
+		return err
+	}
+	return c.Close()
 }
 
 // findListeners gives each agent an address to call: the one that was asked

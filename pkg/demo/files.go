@@ -14,6 +14,9 @@ import (
 
 // write makes the state directory: authority, tokens, workloads and policies.
 func (p *layout) write() error {
+	if err := os.RemoveAll(p.file("logs")); err != nil { // of an earlier run: it would pass for evidence of this one
+		return fmt.Errorf("clear the logs of an earlier run: %w", err)
+	}
 	for _, dir := range []string{"config", "tokens", "logs"} {
 		if err := os.MkdirAll(p.file(dir), 0o700); err != nil {
 			return fmt.Errorf("make state directory: %w", err)

@@ -36,7 +36,7 @@ func (m *stage) launch(name, program string, args ...string) (*process, error) {
 	p := &process{name: name, log: log.Name(), cmd: exec.Command(path, args...), done: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	p.cmd.Env = environment()
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C reaches us; we stop them in order
+	p.cmd.SysProcAttr = attributes()
 	if err := p.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
@@ -72,22 +72,34 @@ func (m *stage) program(name string) (string, error) {
 	return "", fmt.Errorf("program %s is neither in %s nor in PATH: build it with `make build`, or name its directory with --programs", name, dir)
 }
 
-// ready waits until url answers 200, or says why that will not be.
-func (p *process) ready(ctx context.Context, url string) error {
+// verdicts is how many times in a row a process may blame a file before we
+// believe that it will not get ready by itself.
+const verdicts = 10
+
+// ready waits until url answers 200, or says why that will not be. blame is a
+// file that, if it is named by the answer, is what must be mended.
+func (p *process) ready(ctx context.Context, url, blame string) error {
 	client := &http.Client{Timeout: time.Second}
 	defer client.CloseIdleConnections()
-	last := "no answer"
+	start, last, blamed := time.Now(), "no answer", 0
 	for {
-		if text, ok := probe(ctx, client, url); ok {
+		text, ok := probe(ctx, client, url)
+		if ok {
 			return nil
-		} else if text != "" {
+		}
+		if text != "" {
 			last = text
+		}
+		if blame == "" || !strings.Contains(text, blame) {
+			blamed = 0
+		} else if blamed++; blamed == verdicts {
+			return fmt.Errorf("%s does not accept its configuration: %s", p.name, text)
 		}
 		select {
 		case <-p.done:
 			return fmt.Errorf("%s ended before it was ready: %s", p.name, p.tail())
 		case <-ctx.Done():
-			return fmt.Errorf("%s is not ready after %s: %s\n%s", p.name, startTimeout, last, p.tail())
+			return fmt.Errorf("%s is not ready after %s: %s\n%s", p.name, time.Since(start).Round(time.Second), last, p.tail())
 		case <-time.After(50 * time.Millisecond):
 		}
 	}

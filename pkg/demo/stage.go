@@ -49,9 +49,9 @@ func (m *stage) start(ctx context.Context) error {
 
 // portsFree tells of a taken port before anything is started.
 func (m *stage) portsFree() error {
-	wanted := map[string]string{m.control.at(m.config.XDSPort): "--xds-port"}
+	wanted := map[string]string{m.control.at(m.config.XDSPort): "--network or --xds-port"}
 	for _, w := range m.workloads() {
-		wanted[w.at(m.config.HBONEPort)] = "--hbone-port"
+		wanted[w.at(m.config.HBONEPort)] = "--network or --hbone-port"
 		for _, port := range []int{adminPort, outPort, plainPort, metricsPort, readyPort} {
 			wanted[w.at(port)] = "--network"
 		}
@@ -79,7 +79,7 @@ func (m *stage) startControl(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return p.ready(ctx, "http://"+m.control.at(statusPort)+"/healthz/ready")
+	return p.ready(ctx, "http://"+m.control.at(statusPort)+"/healthz/ready", m.policies[0])
 }
 
 func (m *stage) startServer(ctx context.Context) error {
@@ -120,21 +120,25 @@ func (m *stage) startSidecar(ctx context.Context, w place) error {
 			args = append(args, "--forward", m.listen[i]+"="+net.JoinHostPort(service, strconv.Itoa(servicePort)))
 		}
 	}
-	if w == m.server && m.app.IsValid() {
-		args = append(args, "--app-address", m.app.String())
+	if w == m.server {
+		args = append(args, "--mcp-port", strconv.Itoa(int(m.serverPort)))
+		if m.app.IsValid() {
+			args = append(args, "--app-address", m.app.String())
+		}
 	}
 	p, err := m.launch("sidecar-"+w.name, "outrigger", args...)
 	if err != nil {
 		return err
 	}
-	return p.ready(ctx, "http://"+w.at(readyPort)+"/healthz/ready")
+	return p.ready(ctx, "http://"+w.at(readyPort)+"/healthz/ready", "")
 }
 
 func (m *stage) accessLog(w place) string { return m.file("logs", "access-"+w.name+".log") }
 func (m *stage) audit(w place) string     { return m.file("logs", "audit-"+w.name+".jsonl") }
 
-// wait returns when ctx ends, or with an error when a process does.
-func (m *stage) wait(ctx context.Context) error {
+// wait returns when ctx ends, or with an error when a process does. Meanwhile it
+// tells what the control plane says of the files it watches.
+func (m *stage) wait(ctx context.Context, t *telling) error {
 	ended := make(chan *process, len(m.processes))
 	for _, p := range m.processes {
 		go func() {
@@ -142,11 +146,18 @@ func (m *stage) wait(ctx context.Context) error {
 			ended <- p
 		}()
 	}
-	select {
-	case <-ctx.Done():
-		return nil
-	case p := <-ended:
-		return fmt.Errorf("%s ended: %s", p.name, p.tail())
+	news := &follower{path: m.processes[0].log}
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case p := <-ended:
+			return fmt.Errorf("%s ended: %s", p.name, p.tail())
+		case <-tick.C:
+			news.each(func(line string) { t.news(line) })
+		}
 	}
 }
 

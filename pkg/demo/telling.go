@@ -89,14 +89,28 @@ func (t *telling) end() {
 	t.line("%s", t.style(bold, "All of it held."))
 }
 
+// news tells what the control plane logs about the files it watches.
+func (t *telling) news(line string) {
+	switch {
+	case strings.Contains(line, "level=WARN"), strings.Contains(line, "level=ERROR"):
+		t.line("%s %s", t.style(red, "✗"), line)
+	case strings.Contains(line, "configuration"):
+		t.line("%s %s", t.style(green, "✓"), line)
+	}
+}
+
 func (t *telling) keeping() {
 	t.line("")
+	if err := t.plan.serverDown(); err != nil {
+		t.line("%s nothing answers at %s yet: %v", t.style(red, "✗"), t.plan.config.Server, err)
+	}
 	t.line(keepingLine)
 	for i, a := range t.plan.agents {
 		t.line("  as %s, call   %s", spiffeID(a), t.plan.agentURL(i))
 	}
 	t.line("  policy, watched  %s", strings.Join(t.plan.policies, ", "))
 	t.line("  audit record     %s", filepath.Join(t.plan.dir, "logs", "audit-"+t.plan.server.name+".jsonl"))
+	t.line("  control's log    %s", t.plan.file("logs", "control.log"))
 	t.line("  everything else  %s", t.plan.file(endpointsFile))
 }
 

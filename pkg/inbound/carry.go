@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/outrigger-mesh/outrigger/pkg/admission"
 	"github.com/outrigger-mesh/outrigger/pkg/inspect"
@@ -35,13 +36,13 @@ func (p *Proxy) admit(a *arrival) *admission.Entry {
 	first := true
 	entry := p.Register.Admit(func(snap *store.Snapshot) policy.Decision {
 		if !first {
-			return a.again(snap)
+			return p.again(a, snap)
 		}
 		first = false
 		if a.target, a.err = a.find(snap); a.err != nil {
 			return policy.Decision{Reason: a.err.Error()}
 		}
-		a.port = snap.Policies().Port(policy.Inbound, a.target)
+		a.port = p.port(snap, a.target)
 		return snap.Policies().Connect(a.connection(a.target))
 	})
 	a.record.Decision, a.record.Snapshot = entry.Decision, entry.Snapshot.Version()
@@ -56,12 +57,22 @@ func (p *Proxy) admit(a *arrival) *admission.Entry {
 	return entry
 }
 
-func (a *arrival) again(snap *store.Snapshot) policy.Decision {
+// port is what is spoken on the destination: what policy says, or what the
+// operator does where no policy says anything.
+func (p *Proxy) port(snap *store.Snapshot, to policy.Destination) policy.Port {
+	port := snap.Policies().Port(policy.Inbound, to)
+	if port.Protocol == policy.ProtocolUndeclared && slices.Contains(p.MCPPorts, to.Address.Port()) {
+		port.Protocol = policy.ProtocolMCP
+	}
+	return port
+}
+
+func (p *Proxy) again(a *arrival, snap *store.Snapshot) policy.Decision {
 	target, err := a.find(snap)
 	if err != nil {
 		return policy.Decision{Reason: err.Error()}
 	}
-	if port := snap.Policies().Port(policy.Inbound, target); port.Protocol != a.port.Protocol {
+	if port := p.port(snap, target); port.Protocol != a.port.Protocol {
 		return policy.Decision{Reason: fmt.Sprintf("policy now declares another protocol on port %d", target.Address.Port())}
 	}
 	return snap.Policies().Connect(a.connection(target))

@@ -37,6 +37,7 @@ type Config struct {
 	// asked for. A user's own server on 127.0.0.1 needs it.
 	App           netip.Addr
 	Dial          func(ctx context.Context, app netip.AddrPort) (net.Conn, error) // required
+	MCPPorts      []uint16                                                        // where the app speaks MCP: without a policy they are closed, not open
 	ReservedPorts []uint16                                                        // the sidecar's own, never dialled
 	Logger        *slog.Logger
 }

@@ -333,3 +333,30 @@ func TestABodyOf50MBIsRefused(t *testing.T) {
 		t.Fatalf("status %d, not 413", res.StatusCode)
 	}
 }
+
+// A port that is declared to speak MCP is closed, not open, when the policy
+// that governed it is gone or selects something else by mistake.
+func TestADeclaredMCPPortWithoutAPolicyIsClosed(t *testing.T) {
+	m := meshtest.New(t, meshtest.Config{Policy: policy, DeclareMCP: true})
+	server := &sample.Server{}
+	serveMCP(t, m, server)
+	a := connect(t, m, "2025-11-25")
+	echo := sample.Command{Call: "echo", Arguments: map[string]any{"text": "x"}}
+	if err := wantText(a.Do(t.Context(), echo), "x"); err != nil {
+		t.Fatal(err)
+	}
+	m.WritePolicy(strings.Replace(policy, "namespace: tools}", "namespace: toolz}", 1))
+	m.Eventually(func() error {
+		if r := a.Do(t.Context(), echo); r.Code == 0 {
+			return fmt.Errorf("still answered: %+v", r)
+		}
+		return nil
+	})
+	before := server.Executed()
+	for _, tool := range []string{"echo", "delete_repository"} {
+		a.Do(t.Context(), sample.Command{Call: tool, Arguments: map[string]any{"text": "x", "repository": "a/b"}})
+	}
+	if server.Executed() != before {
+		t.Fatal("a tool was run without any policy")
+	}
+}

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -40,6 +41,8 @@ type Config struct {
 	Policy string // YAML documents besides the workloads; %d is the app's port
 	// TTL of certificates; 0 means an hour.
 	TTL time.Duration
+	// DeclareMCP tells the server's sidecar that the app's port speaks MCP.
+	DeclareMCP bool
 	// WithoutControl leaves the control plane down until StartControl.
 	WithoutControl bool
 }
@@ -224,6 +227,9 @@ func (m *Mesh) startSidecar(ns, account string, ip netip.Addr, forwards ...sidec
 	port := func(n uint16) string { return netip.AddrPortFrom(ip, n).String() }
 	c.Inbound.HBONE, c.Inbound.Plain, c.Outbound.Capture = port(hbonePort), port(15006), sidecar.Off
 	c.Outbound.Forwards = forwards
+	if m.config.DeclareMCP && account == "server" {
+		c.Inbound.MCPPorts = []string{strconv.Itoa(appPort)}
+	}
 	c.Admin = sidecar.AdminConfig{Address: port(15000), Metrics: port(15020), Readiness: port(readyPort)}
 	c.Records = sidecar.RecordsConfig{AccessLog: m.file("access-" + account), Audit: m.Audit(account), Format: "json", Level: "warn"}
 	c.Drain.Deadline = sidecar.Duration(time.Second)

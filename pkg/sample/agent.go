@@ -62,7 +62,11 @@ func (a *Agent) Do(ctx context.Context, c Command) Reply {
 		}
 		return reply
 	}
-	result, err := a.session.CallTool(ctx, &mcp.CallToolParams{Name: c.Call, Arguments: c.Arguments})
+	params := &mcp.CallToolParams{Name: c.Call}
+	if c.Arguments != nil { // a nil map would be sent as null, which is no object
+		params.Arguments = c.Arguments
+	}
+	result, err := a.session.CallTool(ctx, params)
 	if err != nil {
 		return reply.failed(err)
 	}
@@ -94,8 +98,9 @@ func RunAgent(ctx context.Context, url, protocol string, commands io.Reader, rep
 	lines := bufio.NewScanner(commands)
 	for lines.Scan() {
 		var c Command
-		if err := json.Unmarshal(lines.Bytes(), &c); err != nil {
-			return fmt.Errorf("read command %q: %w", lines.Text(), err)
+		err := json.Unmarshal(lines.Bytes(), &c, json.RejectUnknownMembers(true))
+		if err != nil || c.List == (c.Call != "") {
+			return fmt.Errorf(`read command %q: %v: write {"list":true} or {"call":"echo","arguments":{"text":"hi"}}`, lines.Text(), err)
 		}
 		out, err := json.Marshal(agent.Do(ctx, c))
 		if err != nil {

@@ -161,6 +161,9 @@ func (s *Sidecar) buildProxies() (err error) {
 		Self: s.self, Store: s.store, Register: s.register, Recorder: s.recorder, Layers: layers,
 		Dial: dialer.Dial, ReservedPorts: reserved, Logger: s.logger,
 	}
+	if in.MCPPorts, err = s.config.mcpPorts(); err != nil {
+		return err
+	}
 	if s.config.Inbound.App != "" {
 		if in.App, err = netip.ParseAddr(s.config.Inbound.App); err != nil {
 			return fmt.Errorf("inbound.app: %w", err)

@@ -54,9 +54,10 @@ type DiscoveryConfig struct {
 
 // InboundConfig says where the mesh reaches us and where the app is.
 type InboundConfig struct {
-	HBONE string `json:"hbone,omitzero" flag:"hbone-listen" env:"HBONE_LISTEN" jsonschema:"Address for tunnels from the mesh, :15008 by default. Its port is also the one that peers are dialled on."`
-	Plain string `json:"plain,omitzero" flag:"plain-listen" env:"PLAIN_LISTEN" jsonschema:"Address for redirected connections without a tunnel, :15006 by default; off turns it off."`
-	App   string `json:"app,omitzero" flag:"app-address" env:"APP_ADDRESS" jsonschema:"IP address on which the app listens; by default the one that was asked for."`
+	HBONE    string   `json:"hbone,omitzero" flag:"hbone-listen" env:"HBONE_LISTEN" jsonschema:"Address for tunnels from the mesh, :15008 by default. Its port is also the one that peers are dialled on."`
+	Plain    string   `json:"plain,omitzero" flag:"plain-listen" env:"PLAIN_LISTEN" jsonschema:"Address for redirected connections without a tunnel, :15006 by default; off turns it off."`
+	MCPPorts []string `json:"mcpPorts,omitzero" flag:"mcp-port" env:"MCP_PORTS" jsonschema:"Ports on which the app speaks MCP. Calls to them are denied while no agent policy governs them, instead of passing uninspected."`
+	App      string   `json:"app,omitzero" flag:"app-address" env:"APP_ADDRESS" jsonschema:"IP address on which the app listens; by default the one that was asked for."`
 }
 
 // OutboundConfig says how the app's connections are taken.

@@ -44,6 +44,9 @@ func DefaultConfig() Config {
 	}
 }
 
+// NotSet is the Problem of a ConfigError about a setting that must be given and was not.
+const NotSet = "not set"
+
 // A ConfigError names the setting that is wrong, by its path in the YAML file.
 type ConfigError struct {
 	Path    string // e.g. "workload.name"
@@ -62,11 +65,11 @@ func (c *Config) Validate() error {
 		{"discovery.address", c.Discovery.Address, "set --xds-address or XDS_ADDRESS to the host:port of istiod or outrigger-control"},
 	} {
 		if required.value == "" {
-			return &ConfigError{required.path, "not set", required.remedy}
+			return &ConfigError{required.path, NotSet, required.remedy}
 		}
 	}
 	if len(c.Workload.Addresses) == 0 {
-		return &ConfigError{"workload.addresses", "not set", "set --address or INSTANCE_IP to the IP address of the pod"}
+		return &ConfigError{"workload.addresses", NotSet, "set --address or INSTANCE_IP to the IP address of the pod"}
 	}
 	for _, check := range []func() error{c.validateAddresses, c.validateIdentity, c.validateRecords} {
 		if err := check(); err != nil {
@@ -95,8 +98,12 @@ func (c *Config) validateAddresses() error {
 		if a.mayBeOff && a.value == Off {
 			continue
 		}
-		if _, _, err := net.SplitHostPort(a.value); err != nil {
+		_, port, err := net.SplitHostPort(strings.TrimPrefix(a.value, "https://"))
+		if err != nil {
 			return &ConfigError{a.path, fmt.Sprintf("%q is not an address", a.value), "write host:port, as in 127.0.0.1:15000, or off where it may be turned off"}
+		}
+		if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+			return &ConfigError{a.path, fmt.Sprintf("%q has a port that is none", a.value), "write a number from 1 to 65535 after the colon"}
 		}
 	}
 	if c.Inbound.App != "" {
@@ -104,7 +111,20 @@ func (c *Config) validateAddresses() error {
 			return &ConfigError{"inbound.app", fmt.Sprintf("%q is not an IP address", c.Inbound.App), "write the address on which the app listens, as in 127.0.0.1"}
 		}
 	}
-	return nil
+	_, err := c.mcpPorts()
+	return err
+}
+
+func (c *Config) mcpPorts() ([]uint16, error) {
+	var ports []uint16
+	for _, text := range c.Inbound.MCPPorts {
+		port, err := strconv.ParseUint(text, 10, 16)
+		if err != nil || port == 0 {
+			return nil, &ConfigError{"inbound.mcpPorts", fmt.Sprintf("%q is not a port", text), "write a number from 1 to 65535"}
+		}
+		ports = append(ports, uint16(port))
+	}
+	return ports, nil
 }
 
 func (c *Config) validateIdentity() error {
