@@ -359,4 +359,6 @@ func TestADeclaredMCPPortWithoutAPolicyIsClosed(t *testing.T) {
 	if server.Executed() != before {
 		t.Fatal("a tool was run without any policy")
 	}
+	m.WritePolicy(policy) // and all is as before, so that the agent can end its session
+	m.Eventually(func() error { return wantText(a.Do(t.Context(), echo), "x") })
 }
