@@ -47,6 +47,7 @@ lint: ## Check format, vet, staticcheck, protos, and that generated code is curr
 	go vet -tags $(TAGS) ./...
 	$(STATICCHECK) -tags $(TAGS) ./...
 	go mod verify
+	go mod tidy -diff
 	$(BUF) lint
 	@BUF='$(BUF)' .ci/lint-generated
 
