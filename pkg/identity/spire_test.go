@@ -113,6 +113,7 @@ server {
   log_level = "INFO"
   ca_ttl = "1h"
   default_x509_svid_ttl = %q
+  experimental { cache_reload_interval = "1s" }
 }
 plugins {
   DataStore "sql" { plugin_data { database_type = "sqlite3" connection_string = %q } }
@@ -129,7 +130,7 @@ agent {
   trust_bundle_path = %q
   data_dir = %q
   log_level = "INFO"
-  sync_interval = "1s"
+  experimental { sync_interval = "1s" }
 }
 plugins {
   NodeAttestor "join_token" { plugin_data {} }
@@ -137,8 +138,8 @@ plugins {
   WorkloadAttestor "unix" { plugin_data {} }
 }
 `, port, s.path("agent.sock"), local, s.path("bundle.pem"), s.path("agent"), s.path("agent")), 0o600))
-	s.run("spire-server", "run", "-config", s.path("server.conf"))
-	s.until(func() bool { return s.healthy("spire-server", "server.sock") })
+	server := s.run("spire-server", "run", "-config", s.path("server.conf"))
+	s.ready(server, "spire-server", "server.sock")
 	do(t, os.WriteFile(s.path("bundle.pem"), s.ask("bundle", "show"), 0o600))
 	var token struct{ Value string }
 	do(t, json.Unmarshal(s.ask("token", "generate", "-spiffeID", "spiffe://"+local+"/agent", "-output", "json"), &token))
@@ -153,14 +154,20 @@ plugins {
 func (s *spire) startAgent(args ...string) {
 	s.t.Helper()
 	s.agent = s.run("spire-agent", append([]string{"run", "-config", s.path("agent.conf")}, args...)...)
-	s.until(func() bool { return s.healthy("spire-agent", "agent.sock") })
+	s.ready(s.agent, "spire-agent", "agent.sock")
 }
 
-func (s *spire) until(happened func() bool) {
+// ready waits until the process answers on its socket.
+func (s *spire) ready(p *process, program, socket string) {
 	s.t.Helper()
-	for limit := time.Now().Add(2 * time.Minute); !happened(); time.Sleep(100 * time.Millisecond) {
-		if time.Now().After(limit) {
-			s.t.Fatal("SPIRE did not get ready")
+	limit := time.After(2 * time.Minute)
+	for !s.healthy(program, socket) {
+		select {
+		case <-p.done:
+			s.t.Fatalf("%s ended", program)
+		case <-limit:
+			s.t.Fatalf("%s did not get ready", program)
+		case <-time.After(100 * time.Millisecond):
 		}
 	}
 }
