@@ -16,7 +16,7 @@ STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 BUF         := go run github.com/bufbuild/buf/cmd/buf@v1.75.0
 
 # All build tags of tests that `make test` leaves out.
-TAGS := netns,conformance
+TAGS := netns,conformance,spire
 
 # What the binaries say they are.
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
@@ -79,6 +79,10 @@ conformance: ## Run the MCP conformance suite direct and through the sidecars; n
 netns: ## Run the tests that need network namespaces, iptables and ip
 	@packages=$$(.ci/tagged netns) && echo go test -tags netns $$packages && \
 	go test -tags netns -count=1 -timeout 10m $(TESTFLAGS) $$packages
+
+.PHONY: spire
+spire: ## Get certificates from a real SPIRE, built once into the cache (about 15 minutes)
+	@dir=$$(pkg/identity/testdata/build-spire.sh) && OUTRIGGER_SPIRE=$$dir go test -tags spire -count=1 -run SPIRE $(TESTFLAGS) ./pkg/identity
 
 .PHONY: clean
 clean: ## Remove what was built
