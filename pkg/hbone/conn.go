@@ -90,7 +90,7 @@ type conn struct {
 // timing bounds everything a connection waits for.
 type timing struct {
 	ping     time.Duration // silence before a PING
-	pingWait time.Duration // silence after it before the connection is dead
+	pingWait time.Duration // silence before the connection is dead
 	preface  time.Duration // for the peer's preface and SETTINGS
 	header   time.Duration // for a header block to be complete
 	idle     time.Duration // without streams
@@ -188,7 +188,6 @@ func (c *conn) control() {
 
 // last flushes the last frames, for a short while, and closes.
 func (c *conn) last() {
-	_ = c.nc.SetWriteDeadline(time.Now().Add(c.t.flush)) // whoever is writing ends then
 	c.w.mu.Lock()
 	for c.w.busy && c.w.err == nil {
 		c.w.room.Wait()
@@ -267,6 +266,7 @@ func (c *conn) fail(err error) {
 		t.finish(broken)
 	}
 	c.goAway(lastID, codeOf(err))
+	_ = c.nc.SetWriteDeadline(time.Now().Add(c.t.flush)) // whoever is writing ends then; it fails only on a closed connection
 	close(c.closing)
 }
 

@@ -88,7 +88,7 @@ func (c *conn) look() error {
 		c.reset(t, http2.ErrCodeNo, errStopped)
 	}
 	switch {
-	case silent > c.t.pingWait:
+	case silent >= c.t.pingWait:
 		return errSilent
 	case stuck >= stuckTicks:
 		return errStuck

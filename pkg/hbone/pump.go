@@ -33,7 +33,7 @@ func (s *socketRelay) pump() {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if errors.Is(err, errStopped) {
+	if errors.Is(err, errStopped) && s.err == nil {
 		s.sendDone = true
 		return
 	}
@@ -62,7 +62,7 @@ func (s *socketRelay) step(fd uintptr) (more bool, err error) {
 	case err != nil:
 		return false, fmt.Errorf("read: %w", os.NewSyscallError("read", err))
 	case n == 0:
-		return false, errEnd
+		return false, s.end(fd)
 	}
 	left, err := t.sendBuffer(buf.b, n)
 	if err != nil {
@@ -71,6 +71,21 @@ func (s *socketRelay) step(fd uintptr) (more bool, err error) {
 	s.out += int64(n)
 	s.adapt(n, left)
 	return true, nil
+}
+
+// end tells an end from a reset that the other direction was told of: the
+// kernel reports it once, and then a read only says that nothing will come.
+// To write nothing fails on a socket that was reset.
+func (s *socketRelay) end(fd uintptr) error {
+	s.t.mu.Lock()
+	defer s.t.mu.Unlock()
+	if s.recvDone {
+		return errEnd // we write no more, and so cannot have been told
+	}
+	if _, err := syscall.Write(int(fd), nil); err != nil && err != syscall.EAGAIN && err != syscall.EINTR {
+		return fmt.Errorf("read: %w", syscall.ECONNRESET)
+	}
+	return errEnd
 }
 
 // adapt chooses the next buffer: larger after a full one, smaller after one

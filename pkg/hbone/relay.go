@@ -196,7 +196,7 @@ func (s *socketRelay) failed(err error) {
 		code = http2.ErrCodeCancel
 	}
 	t.c.reset(t, code, &ResetError{Code: code})
-	_ = relay.Reset(s.c) // it is closed whatever this says
+	relay.Abort(s.c) // to close it is for who relays: it waits for others, and here may be the read loop
 	t.recvCond.Broadcast()
 }
 

@@ -157,6 +157,7 @@ func (t *Tunnel) closeWrite() error {
 // Reset ends both directions at once (RST_STREAM CANCEL): the peer's app sees a reset.
 func (t *Tunnel) Reset() error {
 	t.reset(http2.ErrCodeCancel)
+	t.finish(&ResetError{Code: http2.ErrCodeCancel})
 	return nil
 }
 

@@ -7,7 +7,7 @@ import (
 	"io"
 	"net"
 	"sync"
-	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -27,8 +27,12 @@ func Plain(ctx context.Context, a, b Conn) Result {
 	p.over = true // a cut that comes now changes nothing
 	err := p.err
 	p.mu.Unlock()
-	a.Close()
-	b.Close()
+	if err != nil {
+		_, _ = Reset(a), Reset(b) // they are closed whatever this says
+	} else {
+		a.Close()
+		b.Close()
+	}
 	return Result{Sent: p.sent, Received: p.received, Err: err}
 }
 
@@ -36,11 +40,11 @@ func Plain(ctx context.Context, a, b Conn) Result {
 type pair struct {
 	a, b           Conn
 	sent, received int64
-	ended          atomic.Int32 // directions that ended well
 
-	mu   sync.Mutex // guards what follows
-	err  error
-	over bool
+	mu    sync.Mutex // guards what follows
+	ended int        // directions that ended well
+	err   error
+	over  bool
 }
 
 // cut resets both ends; the first reason counts.
@@ -52,8 +56,9 @@ func (p *pair) cut(err error) {
 	}
 	p.mu.Unlock()
 	if first {
-		Reset(p.a)
-		Reset(p.b)
+		// Closing waits for readers, who may be writing to the other one: wake all first.
+		Abort(p.a)
+		Abort(p.b)
 	}
 }
 
@@ -62,7 +67,7 @@ func (p *pair) direction(dst, src Conn, n *int64) {
 	s, isSocket := newSocket(src)
 	var err error
 	if isSocket {
-		err = s.copyTo(dst, n)
+		err = s.copyTo(dst, n, p.isReset)
 	} else {
 		err = copyBuffered(dst, src, n)
 	}
@@ -70,8 +75,7 @@ func (p *pair) direction(dst, src Conn, n *int64) {
 		p.cut(err)
 		return
 	}
-	_ = dst.CloseWrite() // if dst is gone, its other direction says so
-	if p.ended.Add(1) == 2 {
+	if p.end(dst) == 2 {
 		wake(p.a)
 		wake(p.b)
 		return
@@ -81,6 +85,28 @@ func (p *pair) direction(dst, src Conn, n *int64) {
 			p.cut(fmt.Errorf("after its end: %w", err))
 		}
 	}
+}
+
+// end passes on an end and tells how many there have been.
+func (p *pair) end(dst Conn) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_ = dst.CloseWrite() // if dst is gone, its other direction says so
+	p.ended++
+	return p.ended
+}
+
+// isReset tells an end from a reset that the other direction was told of: the
+// kernel reports it once, and then a read only says that nothing will come. To
+// write nothing fails on a socket that was reset, or whose writing we have ended.
+func (p *pair) isReset(fd uintptr) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ended > 0 {
+		return false
+	}
+	_, err := syscall.Write(int(fd), nil)
+	return err != nil && err != syscall.EAGAIN && err != syscall.EINTR
 }
 
 // wake ends a watch.

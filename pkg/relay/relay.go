@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"time"
 )
 
 // A Conn can end its direction while the other goes on, and can be reset.
@@ -89,7 +90,25 @@ func replay(ctx context.Context, a, b Conn, fromA, fromB []byte) error {
 	return fmt.Errorf("replay: %w", errors.Join(errA, errB))
 }
 
-// Reset closes c so that its peer sees a reset rather than an end. It takes c over.
+// Abort makes c end by a reset when it is closed, and wakes who reads or
+// writes it meanwhile. Unlike Reset it never waits for them.
+func Abort(c net.Conn) {
+	past := time.Unix(1, 0)
+	switch c := c.(type) {
+	case interface{ Reset() error }:
+		_ = c.Reset()
+		return
+	case interface{ SetLinger(int) error }:
+		_ = c.SetLinger(0) // it fails only on a connection that is gone
+	case interface{ NetConn() net.Conn }:
+		Abort(c.NetConn())
+		return
+	}
+	_ = c.SetDeadline(past) // likewise
+}
+
+// Reset closes c so that its peer sees a reset rather than an end. It takes c
+// over, and may wait for who is using it.
 func Reset(c net.Conn) error {
 	switch c := c.(type) {
 	case interface{ Reset() error }:

@@ -1,27 +1,22 @@
-package relay_test
+package relay
 
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"errors"
 	"io"
 	"net"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
-
-	"github.com/outrigger-mesh/outrigger/pkg/relay"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// wrapped hides what kind of connection it is, as one that was peeked does.
-type wrapped struct{ *net.TCPConn }
-
-func pair(t *testing.T) (ours, theirs *net.TCPConn) {
+func pair2(t testing.TB) (a, b *net.TCPConn) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -32,144 +27,183 @@ func pair(t *testing.T) (ours, theirs *net.TCPConn) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := ln.Accept()
+	d, err := ln.Accept()
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { c.Close(); s.Close() })
-	deadline := time.Now().Add(20 * time.Second)
-	c.SetDeadline(deadline)
-	return s.(*net.TCPConn), c.(*net.TCPConn)
+	t.Cleanup(func() { c.Close(); d.Close() })
+	return c.(*net.TCPConn), d.(*net.TCPConn)
 }
 
-// relaying starts a relay and gives the two far ends and how it will end.
-func relaying(t *testing.T, ctx context.Context, hide bool) (left, right *net.TCPConn, result <-chan relay.Result) {
-	a, left := pair(t)
-	b, right := pair(t)
-	done := make(chan relay.Result, 1)
-	go func() {
-		if hide {
-			done <- relay.Copy(ctx, wrapped{a}, wrapped{b})
-			return
+// through relays and returns the two outer ends and the result.
+func through(t testing.TB, ctx context.Context, wrap func(Conn) Conn) (left, right *net.TCPConn, result chan Result) {
+	left, a := pair2(t)
+	b, right := pair2(t)
+	result = make(chan Result, 1)
+	go func() { result <- Copy(ctx, wrap(a), wrap(b)) }()
+	return left, right, result
+}
+
+func plain(c Conn) Conn { return c }
+
+// hidden has no file descriptor.
+type hidden struct{ Conn }
+
+func hide(c Conn) Conn { return hidden{c} }
+
+func (h hidden) NetConn() net.Conn { return h.Conn }
+
+func TestBothWaysArriveWithTheirEnds(t *testing.T) {
+	for name, wrap := range map[string]func(Conn) Conn{"sockets": plain, "others": hide} {
+		for _, size := range []int{0, 1, 5000, 300_000, 12 << 20} { // the last one is spliced
+			left, right, result := through(t, context.Background(), wrap)
+			want := bytes.Repeat([]byte("0123456789abcde\n"), size/16+1)[:size]
+			var wait sync.WaitGroup
+			for _, c := range []*net.TCPConn{left, right} {
+				wait.Go(func() {
+					_, _ = c.Write(want)
+					_ = c.CloseWrite()
+				})
+				wait.Go(func() {
+					got, err := io.ReadAll(c)
+					if err != nil || !bytes.Equal(got, want) {
+						t.Errorf("%s, %d bytes: got %d, %v", name, size, len(got), err)
+					}
+				})
+			}
+			wait.Wait()
+			if r := <-result; r.Err != nil || r.Sent != int64(size) || r.Received != int64(size) {
+				t.Errorf("%s, %d bytes: %+v", name, size, r)
+			}
 		}
-		done <- relay.Copy(ctx, a, b)
-	}()
-	return left, right, done
-}
-
-func both(t *testing.T, f func(t *testing.T, hide bool)) {
-	for name, hide := range map[string]bool{"sockets": false, "wrapped": true} {
-		t.Run(name, func(t *testing.T) { f(t, hide) })
 	}
 }
 
-func TestEachDirectionEndsByItself(t *testing.T) {
-	both(t, func(t *testing.T, hide bool) {
-		left, right, result := relaying(t, t.Context(), hide)
-		up, down := make([]byte, 3<<20), make([]byte, 1<<20)
-		rand.Read(up)
-		rand.Read(down)
-		go func() { left.Write(up); left.CloseWrite() }()
-		got, err := io.ReadAll(right)
-		if err != nil || !bytes.Equal(got, up) {
-			t.Fatalf("%d of %d bytes went up: %v", len(got), len(up), err)
-		}
-		// The other direction still works after that end.
-		go func() { right.Write(down); right.CloseWrite() }()
-		got, err = io.ReadAll(left)
-		if err != nil || !bytes.Equal(got, down) {
-			t.Fatalf("%d of %d bytes came down: %v", len(got), len(down), err)
-		}
-		if r := <-result; r.Err != nil || r.Sent != int64(len(up)) || r.Received != int64(len(down)) {
-			t.Fatalf("result %+v", r)
-		}
-	})
-}
-
-func TestAResetOfOneIsAResetOfTheOther(t *testing.T) {
-	both(t, func(t *testing.T, hide bool) {
-		left, right, result := relaying(t, t.Context(), hide)
-		left.Write([]byte("x"))
-		if _, err := io.ReadFull(right, make([]byte, 1)); err != nil {
+func TestHalfCloseLeavesTheOtherDirectionOpen(t *testing.T) {
+	left, right, result := through(t, context.Background(), plain)
+	_ = left.CloseWrite()
+	if _, err := right.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Fatal(err)
+	}
+	for range 3 {
+		_, _ = right.Write([]byte("x"))
+		if _, err := io.ReadFull(left, make([]byte, 1)); err != nil {
 			t.Fatal(err)
 		}
-		left.SetLinger(0)
-		left.Close()
-		if _, err := right.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
-			t.Fatalf("the other end sees %v, not a reset", err)
+	}
+	_ = right.CloseWrite()
+	if r := <-result; r.Err != nil || r.Received != 3 {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestAResetIsPassedOn(t *testing.T) {
+	for name, prepare := range map[string]func(left, right *net.TCPConn){
+		"at once":           func(_, _ *net.TCPConn) {},
+		"after its own end": func(left, right *net.TCPConn) { _ = left.CloseWrite(); _, _ = io.ReadAll(right) },
+		"after the other's": func(left, right *net.TCPConn) { _ = right.CloseWrite(); _, _ = io.ReadAll(left) },
+	} {
+		left, right, result := through(t, context.Background(), plain)
+		prepare(left, right)
+		_ = Reset(left)
+		_, err := right.Read(make([]byte, 1))
+		if name == "after its own end" {
+			for err == nil || errors.Is(err, io.EOF) {
+				_, err = right.Write([]byte("x"))
+			}
+		}
+		if !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE) {
+			t.Errorf("%s: %v", name, err)
 		}
 		if r := <-result; r.Err == nil {
-			t.Fatal("a relay that was reset ended without an error")
-		}
-	})
-}
-
-func TestTheEndOfTheContextCutsAnIdleRelay(t *testing.T) {
-	both(t, func(t *testing.T, hide bool) {
-		why := errors.New("policy changed")
-		ctx, cancel := context.WithCancelCause(t.Context())
-		_, right, result := relaying(t, ctx, hide)
-		cancel(why)
-		if _, err := right.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
-			t.Fatalf("the end sees %v, not a reset", err)
-		}
-		if r := <-result; !errors.Is(r.Err, why) {
-			t.Fatalf("result %+v", r)
-		}
-	})
-}
-
-func TestAReaderThatStallsHoldsUpOnlyItsDirection(t *testing.T) {
-	both(t, func(t *testing.T, hide bool) {
-		left, right, _ := relaying(t, t.Context(), hide)
-		filled := make(chan struct{})
-		go func() { // nobody reads at right until this blocks or ends
-			left.SetWriteDeadline(time.Now().Add(500 * time.Millisecond))
-			left.Write(make([]byte, 64<<20))
-			close(filled)
-		}()
-		for range 100 {
-			if _, err := right.Write([]byte("y")); err != nil {
-				t.Fatal(err)
-			}
-			if _, err := io.ReadFull(left, make([]byte, 1)); err != nil {
-				t.Fatal(err)
-			}
-		}
-		<-filled
-		left.SetLinger(0)
-		left.Close()
-	})
-}
-
-func BenchmarkCopy(b *testing.B) {
-	ln, _ := net.Listen("tcp", "127.0.0.1:0")
-	defer ln.Close()
-	connect := func() (*net.TCPConn, *net.TCPConn) {
-		c, err := net.Dial("tcp", ln.Addr().String())
-		if err != nil {
-			b.Fatal(err)
-		}
-		s, err := ln.Accept()
-		if err != nil {
-			b.Fatal(err)
-		}
-		return s.(*net.TCPConn), c.(*net.TCPConn)
-	}
-	a, left := connect()
-	z, right := connect()
-	done := make(chan struct{})
-	go func() { relay.Copy(context.Background(), a, z); close(done) }()
-	block := make([]byte, 64<<10)
-	b.SetBytes(int64(len(block)))
-	b.ReportAllocs()
-	for b.Loop() {
-		go left.Write(block)
-		if _, err := io.ReadFull(right, make([]byte, len(block))); err != nil {
-			b.Fatal(err)
+			t.Errorf("%s: no error", name)
 		}
 	}
-	left.Close()
-	right.Close()
-	<-done
+}
+
+func TestTheEndOfTheContextCuts(t *testing.T) {
+	for name, wrap := range map[string]func(Conn) Conn{"sockets": plain, "others": hide} {
+		ctx, cancel := context.WithCancelCause(context.Background())
+		left, right, result := through(t, ctx, wrap)
+		told := make(chan error, 2) // the kernel tells of a reset once, to who asks first
+		for _, c := range []*net.TCPConn{left, right} {
+			go func() { // nobody reads: both ends are stuck in writes
+				_, err := c.Write(make([]byte, 32<<20))
+				told <- err
+			}()
+		}
+		time.AfterFunc(50*time.Millisecond, func() { cancel(io.ErrClosedPipe) })
+		if r := <-result; !errors.Is(r.Err, io.ErrClosedPipe) {
+			t.Errorf("%s: %v", name, r.Err)
+		}
+		for _, c := range []*net.TCPConn{left, right} {
+			_, err := io.Copy(io.Discard, c)
+			if other := <-told; err == nil && other == nil {
+				t.Errorf("%s: a cut looks like an end", name)
+			}
+		}
+	}
+}
+
+// replayer has read some bytes already.
+type replayer struct {
+	Conn
+	pending []byte
+}
+
+func (r *replayer) Replay() ([]byte, Conn) { return r.pending, r.Conn }
+
+func TestWhatWasReadBeforeIsSentFirst(t *testing.T) {
+	left, right, result := through(t, context.Background(), func(c Conn) Conn {
+		return &replayer{&replayer{c, []byte("there ")}, []byte("hello ")}
+	})
+	_, _ = left.Write([]byte("world"))
+	_ = left.CloseWrite()
+	_ = right.CloseWrite()
+	if got, _ := io.ReadAll(right); string(got) != "hello there world" {
+		t.Errorf("got %q", got)
+	}
+	if got, _ := io.ReadAll(left); string(got) != "hello there " {
+		t.Errorf("got %q", got)
+	}
+	if r := <-result; r.Err != nil || r.Sent != 17 || r.Received != 12 {
+		t.Errorf("%+v", r)
+	}
+}
+
+type relaying struct{ Conn }
+
+func (r relaying) Relay(context.Context, Conn) Result { return Result{Sent: 1, Received: 2} }
+
+func TestAConnectionThatRelaysByItselfIsAsked(t *testing.T) {
+	a, b := pair2(t)
+	if r := Copy(context.Background(), relaying{a}, b); r.Sent != 1 || r.Received != 2 {
+		t.Errorf("%+v", r)
+	}
+	if r := Copy(context.Background(), b, relaying{a}); r.Sent != 2 || r.Received != 1 {
+		t.Errorf("other way: %+v", r)
+	}
+}
+
+func BenchmarkRelay(b *testing.B) {
+	for name, size := range map[string]int{"64B": 64, "16KiB": 16 << 10, "1MiB": 1 << 20} {
+		b.Run(name, func(b *testing.B) {
+			left, right, result := through(b, context.Background(), plain)
+			go func() {
+				_, _ = io.Copy(struct{ io.Writer }{right}, struct{ io.Reader }{right})
+				_ = right.CloseWrite()
+			}()
+			p := make([]byte, size)
+			b.SetBytes(int64(size))
+			b.ReportAllocs()
+			for b.Loop() {
+				go func() { _, _ = left.Write(p) }()
+				if _, err := io.ReadFull(left, make([]byte, size)); err != nil {
+					b.Fatal(err)
+				}
+			}
+			_ = left.CloseWrite()
+			<-result
+		})
+	}
 }

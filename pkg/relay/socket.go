@@ -43,7 +43,7 @@ func newSocket(c net.Conn) (socket, bool) {
 }
 
 // copyTo copies until the end of s (nil) or an error.
-func (s socket) copyTo(dst Conn, n *int64) error {
+func (s socket) copyTo(dst Conn, n *int64, isReset func(fd uintptr) bool) error {
 	bulk := int64(1<<63 - 1)
 	tcp, toTCP := dst.(*net.TCPConn)
 	if from, ok := s.c.(*net.TCPConn); ok && toTCP && from != nil {
@@ -58,6 +58,9 @@ func (s socket) copyTo(dst Conn, n *int64) error {
 			switch {
 			case errors.Is(err, syscall.EAGAIN):
 				return false
+			case errors.Is(err, io.EOF) && isReset(fd):
+				result = fmt.Errorf("read: %w", syscall.ECONNRESET)
+				return true
 			case err != nil:
 				result = err
 				return true
