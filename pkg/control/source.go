@@ -1,6 +1,7 @@
 package control
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -12,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -243,6 +245,12 @@ func (s *source) load(path string, f *file) {
 	if err == nil {
 		objects, err = (&reader{s.config}).read(documents)
 	}
+	if err == nil && len(bytes.TrimSpace(data)) == 0 && len(f.objects) > 0 {
+		// An editor that truncates before it writes, or a full disk: not a wish to
+		// take every policy back.
+		err = &manifest.Error{File: path, Line: 1, Column: 1, Problem: "the file is empty",
+			Remedy: "delete it, or leave a comment in it, if nothing of what it said before is meant to stay"}
+	}
 	f.err = err
 	if err == nil {
 		f.objects, f.good = objects, s.now()
@@ -250,7 +258,7 @@ func (s *source) load(path string, f *file) {
 }
 
 func readFile(path string, limit int64) ([]byte, error) {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a FIFO must not hold us up
 	if err != nil {
 		return nil, err
 	}

@@ -132,6 +132,7 @@ func TestMalformedFileKeepsItsLastContent(t *testing.T) {
 	for _, bad := range []string{
 		onePolicy("one") + "kind: [", onePolicy("three") + onePolicy("three"), "\xff", onePolicy("one") + "---\nkind: X\n",
 		strings.Replace(onePolicy("three"), "action: Allow", "action: Allow, when: ['1 +']", 1), strings.Repeat("x", 5<<20),
+		"", "\n \n", // truncated, to be written anew
 	} {
 		d.write(t, "dir/a.yaml", bad)
 		d.scan()

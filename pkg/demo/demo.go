@@ -135,18 +135,23 @@ func plan(c *Config) (*layout, error) {
 		path:       "/mcp",
 		serverPort: 9000,
 	}
+	if c.Policy != "" {
+		if _, err := os.Stat(c.Policy); err != nil {
+			return nil, fmt.Errorf("--policy: %w", err)
+		}
+	}
 	for flag, port := range map[string]int{"--hbone-port": c.HBONEPort, "--xds-port": c.XDSPort} {
 		if port < 1 || port > 65535 {
 			return nil, fmt.Errorf("%s %d is not a port: give a number from 1 to 65535", flag, port)
 		}
 	}
-	if p.dir, err = stateDir(c.State); err != nil {
-		return nil, err
-	}
 	if err := p.findServer(c.Server); err != nil {
 		return nil, err
 	}
 	if err := p.findListeners(c.Listen); err != nil {
+		return nil, err
+	}
+	if p.dir, err = stateDir(c.State); err != nil { // last: nothing is left behind by a mistake
 		return nil, err
 	}
 	return p, p.findPolicy(c)
@@ -158,6 +163,9 @@ func stateDir(dir string) (string, error) {
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", fmt.Errorf("make state directory: %w", err)
+	}
+	if err := inUse(dir); err != nil {
+		return "", err
 	}
 	return filepath.Abs(dir)
 }
@@ -227,9 +235,6 @@ func (p *layout) findPolicy(c *Config) error {
 	path, err := filepath.Abs(c.Policy)
 	if err != nil {
 		return err
-	}
-	if _, err := os.Stat(path); err != nil {
-		return fmt.Errorf("--policy: %w", err)
 	}
 	p.policies = []string{path}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -126,6 +127,20 @@ func ReadEndpoints(state string) (*Endpoints, error) {
 		return nil, fmt.Errorf("read %s: %w", endpointsFile, err)
 	}
 	return &e, nil
+}
+
+// inUse tells of a demo that runs in the state directory.
+func inUse(state string) error {
+	e, err := ReadEndpoints(state)
+	if err != nil {
+		return nil // none, or one that nobody could use
+	}
+	for name, pid := range e.Processes {
+		if syscall.Kill(pid, 0) == nil {
+			return fmt.Errorf("state directory %s is in use by another demo (%s has pid %d): choose another with --state, or stop it", state, name, pid)
+		}
+	}
+	return nil
 }
 
 const endpointsFile = "endpoints.json"

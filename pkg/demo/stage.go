@@ -154,7 +154,10 @@ func (m *stage) wait(ctx context.Context, t *telling) error {
 		case <-ctx.Done():
 			return nil
 		case p := <-ended:
-			return fmt.Errorf("%s ended: %s", p.name, p.tail())
+			if p != m.processes[0] {
+				return fmt.Errorf("%s ended: %s", p.name, p.tail())
+			}
+			t.line("%s the control plane ended; the sidecars go on with what they know: %s", t.style(red, "✗"), p.tail())
 		case <-tick.C:
 			news.each(func(line string) { t.news(line) })
 		}

@@ -53,7 +53,25 @@ func (p *Proxy) destination(snap *store.Snapshot, authority string, local netip.
 		return policy.Destination{}, refuse(http.StatusServiceUnavailable,
 			"port %d is the sidecar's own: a tunnel to it would loop", dst.Address.Port())
 	}
+	if p.App.IsValid() && !p.isAppPort(self, dst.Address.Port()) {
+		return policy.Destination{}, refuse(http.StatusServiceUnavailable,
+			"port %d is none that the workload serves: %s has other programs too; give the port a service, or declare it with --mcp-port",
+			dst.Address.Port(), p.App)
+	}
 	return dst, nil
+}
+
+// isAppPort tells whether port is the app's. Where the app listens on an address
+// that others share, its ports are those of its services and those declared.
+func (p *Proxy) isAppPort(self *mesh.Workload, port uint16) bool {
+	for _, ports := range self.Services {
+		for _, m := range ports {
+			if m.Target == port {
+				return true
+			}
+		}
+	}
+	return slices.Contains(p.MCPPorts, port)
 }
 
 func serviceDestination(snap *store.Snapshot, self *mesh.Workload, host string, port uint16, local netip.Addr) (policy.Destination, error) {
