@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/netip"
 	"path/filepath"
@@ -261,6 +262,26 @@ func TestAnAuthorityOfSomebodyElseIsRefused(t *testing.T) {
 		t.Fatalf("the service's own hostname: %v", err)
 	}
 	tunnel.Close()
+}
+
+// Where the app shares its address with other programs, only the ports that
+// the workload serves lead there.
+func TestASharedAppAddressLeadsOnlyToTheAppsPorts(t *testing.T) {
+	m := meshtest.New(t, meshtest.Config{Policy: policy, AppAddress: "127.0.0.1"})
+	other, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	port := other.Addr().(*net.TCPAddr).AddrPort().Port()
+	tunnel, err := dialer(t, m, "agent").Dial(t.Context(), m.Hop(netip.AddrPortFrom(m.ServerIP, port).String()), hbone.Header{})
+	if err == nil {
+		tunnel.Close()
+		t.Fatal("a port of another program was reached")
+	}
+	if status, ok := errors.AsType[*hbone.StatusError](err); !ok || status.Status != http.StatusServiceUnavailable {
+		t.Fatalf("error is %v, not status 503", err)
+	}
 }
 
 // post sends one HTTP request through the agent's listener and answers status and body.

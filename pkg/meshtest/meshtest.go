@@ -41,6 +41,8 @@ type Config struct {
 	Policy string // YAML documents besides the workloads; %d is the app's port
 	// TTL of certificates; 0 means an hour.
 	TTL time.Duration
+	// AppAddress is where the server's sidecar is told that the app listens, if it is elsewhere than on the workload's address.
+	AppAddress string
 	// DeclareMCP tells the server's sidecar that the app's port speaks MCP.
 	DeclareMCP bool
 	// WithoutControl leaves the control plane down until StartControl.
@@ -227,6 +229,9 @@ func (m *Mesh) startSidecar(ns, account string, ip netip.Addr, forwards ...sidec
 	port := func(n uint16) string { return netip.AddrPortFrom(ip, n).String() }
 	c.Inbound.HBONE, c.Inbound.Plain, c.Outbound.Capture = port(hbonePort), port(15006), sidecar.Off
 	c.Outbound.Forwards = forwards
+	if account == "server" {
+		c.Inbound.App = m.config.AppAddress
+	}
 	if m.config.DeclareMCP && account == "server" {
 		c.Inbound.MCPPorts = []string{strconv.Itoa(appPort)}
 	}
