@@ -51,11 +51,12 @@ func (c *conn) preface() error {
 
 // streamLevel sends what concerns one stream only, and passes on the rest.
 func (c *conn) streamLevel(err error) error {
+	if err == nil {
+		return nil // before the variables that errors.As makes escape
+	}
 	var ours *streamError
 	var theirs http2.StreamError
 	switch {
-	case err == nil:
-		return nil
 	case errors.As(err, &ours):
 	case errors.As(err, &theirs):
 		ours = &streamError{theirs.StreamID, theirs.Code, "framing"}
