@@ -23,7 +23,7 @@ func memory() (heap, stack uint64, goroutines int) {
 // TestAnIdleTunnelHoldsLittle opens thousands of tunnels, relayed to sockets at
 // both ends, sends through each of them, and looks at what remains.
 func TestAnIdleTunnelHoldsLittle(t *testing.T) {
-	const tunnels = 1500 // with six descriptors each, within a limit of 20,000
+	const tunnels = 1500                      // with six descriptors each, within a limit of 20,000
 	app := serveTCP(t, func(c *net.TCPConn) { // an echo that holds next to nothing
 		_, _ = io.CopyBuffer(struct{ io.Writer }{c}, struct{ io.Reader }{c}, make([]byte, 1<<10))
 	})
