@@ -1,15 +1,11 @@
 package hbone
 
 import (
-	"errors"
 	"fmt"
 	"syscall"
 
 	"golang.org/x/net/http2"
 )
-
-// ErrDraining means that the other end takes no new tunnels on this connection.
-var ErrDraining = errors.New("peer is going away")
 
 // A StatusError is an answer to CONNECT other than 200.
 type StatusError struct{ Status int }
