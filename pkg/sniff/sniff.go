@@ -60,12 +60,12 @@ func Conn(ctx context.Context, c net.Conn, limit time.Duration) (Protocol, net.C
 	if ctx.Err() != nil {
 		return Opaque, r, fmt.Errorf("peek: %w", context.Cause(ctx))
 	}
-	if err == nil {
-		err = c.SetReadDeadline(time.Time{})
-	}
 	if err != nil {
 		return Opaque, r, fmt.Errorf("peek: %w", err)
 	}
+	// A connection that takes no deadline any more has ended, and its own Read
+	// says so, after what was peeked.
+	_ = c.SetReadDeadline(time.Time{})
 	return p, r, nil
 }
 
