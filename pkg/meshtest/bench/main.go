@@ -1,28 +1,29 @@
-// Command bench measures what a tools/call costs through the demo's pair of
-// sidecars, beside the direct path and beside a pair of plain TCP relays, all in
-// one run. It prints ratios; absolute numbers are this machine's.
+// Command bench measures, in one run, what it costs to go through a pair of
+// sidecars, beside other ways to do the same. It prints ratios; absolute numbers
+// are this machine's.
 //
-//	go run ./pkg/meshtest/bench --programs bin
+//	go run ./pkg/meshtest/bench --programs bin             everything
+//	go run ./pkg/meshtest/bench --programs bin calls       tools/call through the demo's mesh
+//	go run ./pkg/meshtest/bench --programs bin hbone       connections in tunnels
 package main
 
 import (
 	"context"
 	"flag"
 	"fmt"
-	"net"
 	"os"
-	"os/exec"
 	"os/signal"
-	"path/filepath"
-	"sync"
+	"runtime"
+	"strings"
 	"syscall"
 	"time"
 
-	"github.com/outrigger-mesh/outrigger/pkg/demo"
-	"github.com/outrigger-mesh/outrigger/pkg/relay"
+	"github.com/outrigger-mesh/outrigger/pkg/meshtest/bench/baseline"
+	"github.com/outrigger-mesh/outrigger/pkg/meshtest/bench/tunnels"
 )
 
 func main() {
+	runtime.LockOSThread() // what it starts ends with the thread that started it
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, os.Args[1:]); err != nil {
@@ -31,182 +32,114 @@ func main() {
 	}
 }
 
+// A settings is what the command line says.
+type settings struct {
+	programs string
+	quick    bool
+	calls    int
+	rounds   int
+}
+
 func run(ctx context.Context, args []string) error {
+	if len(args) > 0 {
+		switch args[0] {
+		case "app":
+			return baseline.App(ctx, args[1:])
+		case "spin":
+			return baseline.Spin(ctx)
+		case "side":
+			return side(ctx, args[1:])
+		case "relay":
+			return relayTCP(ctx, args[1], args[2])
+		}
+	}
+	var s settings
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	programs := flags.String("programs", "bin", "directory with the built programs")
-	calls := flags.Int("calls", 2000, "calls of each path in each round")
-	rounds := flags.Int("rounds", 5, "rounds; the paths take turns in each")
-	listen := flags.String("relay", "", "internal: be a TCP relay that listens here")
-	to := flags.String("to", "", "internal: where the relay leads")
+	flags.StringVar(&s.programs, "programs", "bin", "directory with the built programs")
+	flags.BoolVar(&s.quick, "quick", false, "measure little: it shows that all works, not how fast")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	if *listen != "" {
-		return relayTCP(ctx, *listen, *to)
+	what, rest := "", flags.Args()
+	if len(rest) > 0 {
+		what, rest = rest[0], rest[1:]
+	}
+	switch what {
+	case "calls":
+		return s.measureCalls(ctx, rest)
+	case "hbone":
+		return s.measureTunnels(ctx, rest)
+	case "":
+		if err := s.measureCalls(ctx, nil); err != nil {
+			return err
+		}
+		fmt.Println()
+		return s.measureTunnels(ctx, nil)
+	}
+	return fmt.Errorf("nothing is called %q to measure: calls and hbone are", what)
+}
+
+// side is one process of a pair that the sidecars are compared with.
+func side(ctx context.Context, args []string) error {
+	if len(args) != 7 {
+		return fmt.Errorf("a side takes 7 arguments, not %d", len(args))
+	}
+	return baseline.Run(ctx, baseline.Config{
+		Kind: args[0], Side: args[1], Listen: args[2], To: args[3], App: args[4], Certs: args[5], Admin: args[6],
+	})
+}
+
+func (s *settings) measureCalls(ctx context.Context, args []string) error {
+	s.calls, s.rounds = 2000, 5
+	if s.quick {
+		s.calls, s.rounds = 200, 2
+	}
+	flags := flag.NewFlagSet("calls", flag.ContinueOnError)
+	flags.IntVar(&s.calls, "calls", s.calls, "calls of each path in each round")
+	flags.IntVar(&s.rounds, "rounds", s.rounds, "rounds; the paths take turns in each")
+	if err := flags.Parse(args); err != nil {
+		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
 	defer cancel()
-	m, err := start(ctx, *programs)
+	b, err := start(ctx, s.programs)
 	if err != nil {
 		return err
 	}
-	defer m.stop()
+	defer b.stop()
 	for _, callers := range []int{1, 16} {
-		if err := m.measure(ctx, os.Stdout, callers, *calls, *rounds); err != nil {
+		if err := b.measure(ctx, os.Stdout, callers, s.calls, s.rounds); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// A bed is the running demo and the relays beside it.
-type bed struct {
-	endpoints *demo.Endpoints
-	paths     []path
-	running   []*exec.Cmd
-	state     string
-}
-
-// A path is one way to the MCP server.
-type path struct {
-	name string
-	url  string
-	pids []int // of what stands between the client and the server
-}
-
-func start(ctx context.Context, programs string) (b *bed, err error) {
-	state, err := os.MkdirTemp("", "outrigger-bench-")
-	if err != nil {
-		return nil, err
+func (s *settings) measureTunnels(ctx context.Context, args []string) error {
+	c := tunnels.Full()
+	if s.quick {
+		c = tunnels.Quick()
 	}
-	b = &bed{state: state}
-	defer func() {
-		if err != nil {
-			b.stop()
-		}
-	}()
-	outrigger := filepath.Join(programs, "outrigger")
-	cmd := exec.Command(outrigger, "demo", "--keep", "--state", state, "--network", "127.0.16.0/24")
-	log, err := os.Create(filepath.Join(state, "demo.log"))
-	if err != nil {
-		return nil, err
-	}
-	defer log.Close()
-	cmd.Stdout, cmd.Stderr = log, log
-	if err := b.launch(cmd); err != nil {
-		return nil, err
-	}
-	if err := b.await(ctx, log.Name()); err != nil {
-		return nil, err
-	}
-	inner, err := b.relay(b.endpoints.Server.Workload)
-	if err != nil {
-		return nil, err
-	}
-	outer, err := b.relay(inner.address)
-	if err != nil {
-		return nil, err
-	}
-	e := b.endpoints
-	b.paths = []path{
-		{name: "direct", url: e.Server.Direct},
-		{name: "TCP relay pair", url: "http://" + outer.address + "/mcp", pids: []int{inner.pid, outer.pid}},
-		{name: "sidecar pair", url: e.Agents[0].URL, pids: []int{e.Processes["sidecar-planner"], e.Processes["sidecar-github"]}},
-	}
-	return b, nil
-}
-
-func (b *bed) launch(cmd *exec.Cmd) error {
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := cmd.Start(); err != nil {
+	c.Programs = s.programs
+	flags := flag.NewFlagSet("hbone", flag.ContinueOnError)
+	flags.Func("only", "comma-separated groups of scenarios ("+strings.Join(tunnels.Groups(), ", ")+") or parts of their names", list(&c.Only))
+	flags.Func("chains", "comma-separated parts of the names of the chains to measure", list(&c.Chains))
+	flags.IntVar(&c.Rounds, "rounds", c.Rounds, "rounds; the chains take turns in each")
+	flags.Int64Var(&c.Bytes, "bytes", c.Bytes, "bytes of a bulk transfer")
+	flags.DurationVar(&c.Echo, "echo", c.Echo, "how long messages go to and fro in each round")
+	flags.IntVar(&c.Tunnels, "tunnels", c.Tunnels, "tunnels opened in each round")
+	flags.BoolVar(&c.Spin, "spin", c.Spin, "keep the CPUs from sleeping where latency is measured, by idle-class spinners")
+	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	b.running = append(b.running, cmd)
-	return nil
-}
-
-// await waits until the demo has told its whole story and is idle.
-func (b *bed) await(ctx context.Context, log string) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Minute)
 	defer cancel()
-	for {
-		text, err := os.ReadFile(log)
-		if err != nil {
-			return err
-		}
-		if demo.IsKeeping(text) {
-			b.endpoints, err = demo.ReadEndpoints(b.state)
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("the demo is not up: %s", text)
-		case <-time.After(50 * time.Millisecond):
-		}
-	}
+	return tunnels.Run(ctx, c, os.Stdout)
 }
 
-type relayProcess struct {
-	address string
-	pid     int
-}
-
-func (b *bed) relay(to string) (relayProcess, error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return relayProcess{}, err
-	}
-	address := ln.Addr().String()
-	ln.Close()
-	self, err := os.Executable()
-	if err != nil {
-		return relayProcess{}, err
-	}
-	cmd := exec.Command(self, "--relay", address, "--to", to)
-	cmd.Stderr = os.Stderr
-	if err := b.launch(cmd); err != nil {
-		return relayProcess{}, err
-	}
-	for range 100 {
-		c, err := net.Dial("tcp", address)
-		if err == nil {
-			c.Close()
-			return relayProcess{address, cmd.Process.Pid}, nil
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
-	return relayProcess{}, fmt.Errorf("relay on %s is not up", address)
-}
-
-func (b *bed) stop() {
-	for i := len(b.running) - 1; i >= 0; i-- {
-		b.running[i].Process.Signal(syscall.SIGTERM)
-		b.running[i].Wait()
-	}
-	os.RemoveAll(b.state)
-}
-
-// relayTCP is one plain relay.
-func relayTCP(ctx context.Context, listen, to string) error {
-	ln, err := net.Listen("tcp", listen)
-	if err != nil {
-		return err
-	}
-	defer context.AfterFunc(ctx, func() { ln.Close() })()
-	var conns sync.WaitGroup
-	defer conns.Wait()
-	for {
-		c, err := ln.Accept()
-		if err != nil {
-			return nil
-		}
-		conns.Go(func() {
-			up, err := net.Dial("tcp", to)
-			if err != nil {
-				c.Close()
-				return
-			}
-			relay.Copy(ctx, c.(*net.TCPConn), up.(*net.TCPConn))
-		})
+func list(to *[]string) func(string) error {
+	return func(text string) error {
+		*to = append(*to, strings.Split(text, ",")...)
+		return nil
 	}
 }

@@ -1,0 +1,68 @@
+// Package tunnels measures what it costs to carry connections through a pair of
+// sidecars, beside other pairs that carry the same.
+package tunnels
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/outrigger-mesh/outrigger/pkg/meshtest/bench/process"
+)
+
+// A chain is a way from the load to the app, through a pair of processes.
+type chain struct {
+	name   string
+	note   string // what the pair is
+	place  place
+	client *process.Process
+	server *process.Process
+	admin  [2]string // host:port of the profiles of client and server; "" for none
+	fds    int       // descriptors that a tunnel takes of the side that holds more
+}
+
+// The chains' names, and the order in which they are printed.
+const (
+	ours     = "outrigger"
+	rawTCP   = "raw TCP"
+	tlsOnly  = "TLS only"
+	stock    = "x/net/http2"
+	envoyTwo = "Envoy"
+)
+
+// A place is the loopback addresses of one chain. No two chains share one, so
+// that closed connections that the kernel remembers hinder nobody else.
+type place struct{ number byte }
+
+func (p place) ip(last byte) netip.Addr { return netip.AddrFrom4([4]byte{127, 40, p.number, last}) }
+
+func (p place) at(last byte, port uint16) string {
+	return netip.AddrPortFrom(p.ip(last), port).String()
+}
+
+const (
+	clientIP = 11
+	serverIP = 21
+
+	frontPort  = 8080
+	serverPort = 15008
+	appPort    = 9000
+	adminPort  = 15000
+)
+
+func (p place) front() string       { return p.at(clientIP, frontPort) }
+func (p place) server() string      { return p.at(serverIP, serverPort) }
+func (p place) app() string         { return p.at(serverIP, appPort) }
+func (p place) clientAdmin() string { return p.at(clientIP, adminPort) }
+func (p place) serverAdmin() string { return p.at(serverIP, adminPort) }
+
+// usage is what both sides have spent since earlier readings.
+type meters [2]process.Meter
+
+func (c *chain) meters() (m meters, err error) {
+	for i, p := range []*process.Process{c.client, c.server} {
+		if m[i], err = process.Read(p.PID); err != nil {
+			return m, fmt.Errorf("%s, %s: %w", c.name, p.Name, err)
+		}
+	}
+	return m, nil
+}

@@ -1,0 +1,113 @@
+package tunnels
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/outrigger-mesh/outrigger/pkg/meshtest/bench/process"
+)
+
+// Config says how much is measured.
+type Config struct {
+	Programs string   // directory of the built programs
+	Only     []string // groups of scenarios, or parts of their names; none means all
+	Chains   []string // parts of the names of chains; none means all
+	Rounds   int
+	Bytes    int64         // of each bulk transfer, all streams together
+	Echo     time.Duration // of each round of messages
+	Tunnels  int           // opened in each round
+	Spin     bool          // keep the CPUs from sleeping where latency is measured
+}
+
+// Full is what is printed when nothing else is asked for: up to ten minutes.
+func Full() Config {
+	return Config{Rounds: 5, Bytes: 512 << 20, Echo: 500 * time.Millisecond, Tunnels: 2000, Spin: true}
+}
+
+// Quick is within a minute, and good for telling that all of it works.
+func Quick() Config {
+	return Config{Rounds: 2, Bytes: 64 << 20, Echo: 100 * time.Millisecond, Tunnels: 200, Spin: true}
+}
+
+// Groups are what Only may name.
+func Groups() []string { return []string{"bulk", "echo", "tunnels"} }
+
+// Run measures and prints. It must be called by a goroutine that is locked to its thread.
+func Run(ctx context.Context, c Config, out io.Writer) error {
+	b, err := lay(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer b.clear()
+	fmt.Fprintf(out, "HBONE tunnels: %d rounds, the chains take turns in a shuffled order, medians; %d CPUs, %s\n", c.Rounds, runtime.NumCPU(), runtime.Version())
+	for _, ch := range b.chains {
+		fmt.Fprintf(out, "  %-12s %s\n", ch.name, ch.note)
+	}
+	results := make(map[string]result)
+	for _, s := range c.scenarios() {
+		if !c.wants(&s) {
+			continue
+		}
+		r, err := b.measure(ctx, s)
+		if err != nil {
+			return err
+		}
+		results[s.name] = r
+		if err := r.print(out); err != nil {
+			return err
+		}
+	}
+	return printGoals(out, results)
+}
+
+func (c *Config) wants(s *scenario) bool {
+	return len(c.Only) == 0 || slices.ContainsFunc(c.Only, func(o string) bool { return o == s.group || strings.Contains(s.name, o) })
+}
+
+// A result is what all chains did in one scenario.
+type result struct {
+	scenario
+	chains []*chain
+	series map[string]series // by chain
+}
+
+// measure runs the rounds of one scenario. In each, the chains take turns in another order.
+func (b *bed) measure(ctx context.Context, s scenario) (r result, err error) {
+	r = result{scenario: s, series: make(map[string]series)}
+	r.chains = b.measured()
+	if s.spin && b.config.Spin {
+		var spinner *process.Process
+		if spinner, err = b.group.Launch("spinner", b.self, "spin"); err != nil {
+			return r, err
+		}
+		defer spinner.Stop()
+	}
+	for range b.config.Rounds {
+		for _, i := range rand.Perm(len(r.chains)) {
+			if ctx.Err() != nil {
+				return r, context.Cause(ctx)
+			}
+			c := r.chains[i]
+			fmt.Fprint(os.Stderr, ".")
+			r.series[c.name] = append(r.series[c.name], s.run(ctx, c))
+		}
+	}
+	fmt.Fprintln(os.Stderr)
+	return r, nil
+}
+
+func (b *bed) measured() []*chain {
+	if len(b.config.Chains) == 0 {
+		return b.chains
+	}
+	return slices.DeleteFunc(slices.Clone(b.chains), func(c *chain) bool {
+		return !slices.ContainsFunc(b.config.Chains, func(part string) bool { return strings.Contains(c.name, part) })
+	})
+}
