@@ -60,7 +60,7 @@ fuzz: ## Run every fuzz target for FUZZTIME (10s) each
 	@FUZZTIME='$(FUZZTIME)' .ci/fuzz
 
 .PHONY: bench
-bench: build ## Measure a call through the pair beside the direct path and relays; BENCH=... adds flags
+bench: build ## Measure calls and tunnels through a pair beside other pairs; BENCH=--quick, BENCH='hbone --only echo'
 	go run ./pkg/meshtest/bench --programs bin $(BENCH)
 
 .PHONY: microbench
