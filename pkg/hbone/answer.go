@@ -43,8 +43,14 @@ func (c *conn) onRequest(id uint32, r *request) error {
 	t = c.newTunnel()
 	t.id = id
 	c.mu.Lock()
-	c.streams[id] = t
+	over := c.ended
+	if !over {
+		c.streams[id] = t
+	}
 	c.mu.Unlock()
+	if over { // whatever cut the connection has cut its tunnels, and will not see this one
+		return &streamError{id, http2.ErrCodeRefusedStream, "the connection has ended"}
+	}
 	if r.end {
 		c.endRecv(t)
 		t.finish(io.EOF)

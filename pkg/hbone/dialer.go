@@ -195,7 +195,8 @@ func (t *Tunnel) outcome() (*Tunnel, error) {
 	return nil, err
 }
 
-// handshake makes a connection of raw, which it takes over.
+// handshake makes a connection of raw, which it takes over. What it returns
+// Recheck and Close know of; it must be run, or be given to gone.
 func (d *Dialer) handshake(ctx context.Context, raw net.Conn, expected []mesh.Principal) (*conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.config.HandshakeTimeout)
 	defer cancel()
@@ -208,23 +209,25 @@ func (d *Dialer) handshake(ctx context.Context, raw net.Conn, expected []mesh.Pr
 	c.peer, c.self = id.Peer, id.Self
 	c.verify = func() error { return d.mutual.Recheck(&c.peer) }
 	c.hello()
+	d.pool.mu.Lock()
+	d.pool.all = append(d.pool.all, c)
+	d.pool.mu.Unlock()
+	if err := c.verify(); err != nil { // a Recheck since the TLS handshake did not see c
+		d.gone(c)
+		c.nc.Close()
+		return nil, fmt.Errorf("peer is no longer admitted: %w", err)
+	}
 	return c, nil
 }
 
 // start runs c, in a goroutine that Close waits for.
 func (d *Dialer) start(c *conn) bool {
 	d.pool.mu.Lock()
-	closed := d.pool.closed
-	defer func() {
-		d.pool.mu.Unlock()
-		if closed {
-			c.nc.Close()
-		}
-	}()
-	if closed {
+	defer d.pool.mu.Unlock()
+	if d.pool.closed {
+		c.nc.Close()
 		return false
 	}
-	d.pool.all = append(d.pool.all, c)
 	d.wait.Go(func() {
 		c.run()
 		d.gone(c)

@@ -259,7 +259,6 @@ func (d *Dialer) connect(key peerKey, p *peerConns, hop *mesh.Hop) *attempt {
 		if err == nil {
 			c.onChange = func() { d.notify(p) }
 			p.conns = append(p.conns, &pooled{conn: c, at: time.Now()})
-			d.pool.all = append(d.pool.all, c)
 		}
 		close(a.done)
 		d.pool.mu.Unlock()

@@ -214,6 +214,13 @@ func (a *acceptor) serve(ctx context.Context, raw net.Conn) {
 func (a *acceptor) run(ctx context.Context, c *conn) {
 	a.add(c)
 	defer a.remove(c)
+	if c.verify != nil {
+		if err := c.verify(); err != nil { // a Recheck since the handshake did not see c
+			a.s.refused(c.nc, err)
+			c.nc.Close()
+			return
+		}
+	}
 	if ctx.Err() != nil {
 		c.drain()
 	}
