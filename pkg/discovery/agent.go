@@ -15,9 +15,11 @@ func agentSpec(in *policypb.AgentPolicy, version string) policy.AgentSpec {
 			MatchLabels: spec.GetTarget().GetSelector().GetMatchLabels(),
 			Services:    spec.GetTarget().GetServices(),
 		},
-		Direction:   direction(spec.GetDirection()),
-		AllMCPPorts: spec.GetAllMcpPorts(),
-		Unknown:     append(u.fields, u.values...),
+		Direction:    direction(spec.GetDirection()),
+		AllMCPPorts:  spec.GetAllMcpPorts(),
+		FilterLinked: spec.GetMcpLinkedResourcesOption() == policypb.AgentPolicySpec_FILTER_LINKED_RESOURCES,
+		Tokens:       tokens(spec.GetJwt()), RecordedArguments: recording(spec.GetRecordedArguments()),
+		Unknown: append(u.fields, u.values...),
 	}
 	if spec.GetMcpBaseProtocolMethodsOption() == policypb.AgentPolicySpec_SKIP_BASE_PROTOCOL_METHODS {
 		s.BaseMethods = policy.BaseMethodsSkip
@@ -56,7 +58,7 @@ func agentRule(in *policypb.Rule) policy.AgentRule {
 		Name: in.GetName(), AuditOnly: in.GetMode() == policypb.Rule_AuditOnly, Source: agentSource(in.GetSource()),
 		Methods: in.GetMcp().GetMethods(), Tools: in.GetMcp().GetTools(),
 		Resources: in.GetMcp().GetResources(), Prompts: in.GetMcp().GetPrompts(),
-		When: in.GetWhen(),
+		When: in.GetWhen(), Scopes: in.GetScopes(),
 	}
 	switch in.GetAction() {
 	case policypb.Rule_Allow:
@@ -96,4 +98,37 @@ func argument(in *policypb.Argument) policy.AgentArgument {
 		a.Present = &c.Present
 	}
 	return a
+}
+
+func recording(in *policypb.RecordedArguments) *policy.AgentRecording {
+	if in == nil {
+		return nil
+	}
+	r := &policy.AgentRecording{Reveal: in.GetReveal()}
+	switch in.GetForm() {
+	case policypb.RecordedArguments_Digest:
+		r.Form = policy.RecordDigest
+	case policypb.RecordedArguments_Redacted:
+		r.Form = policy.RecordRedacted
+	}
+	return r
+}
+
+func tokens(in *policypb.JWTAuthentication) *policy.Tokens {
+	if in == nil {
+		return nil
+	}
+	t := &policy.Tokens{
+		Optional: in.GetPresence() == policypb.JWTAuthentication_Optional,
+		Drop:     in.GetUnacceptable() == policypb.JWTAuthentication_Drop,
+		Strip:    in.GetForwarding() == policypb.JWTAuthentication_Strip,
+		Resource: in.GetResource(), Scopes: in.GetScopesSupported(),
+	}
+	for _, i := range in.GetIssuers() {
+		t.Issuers = append(t.Issuers, policy.Issuer{
+			Name: i.GetIssuer(), Audiences: i.GetAudiences(), Algorithms: i.GetAlgorithms(),
+			KeysURL: i.GetJwksUri(), KeysFile: i.GetJwksFile(), Keys: i.GetJwks(),
+		})
+	}
+	return t
 }

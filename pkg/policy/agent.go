@@ -15,7 +15,10 @@ type Agent struct {
 	allMCPPorts     bool
 	skipBase        bool
 	rules           []*rule
-	quarantined     error // why the policy is invalid; nil if it is not
+	filterLinked    bool
+	recording       *Recording // nil: nothing
+	tokens          *Tokens    // nil: they are not looked at
+	quarantined     error      // why the policy is invalid; nil if it is not
 }
 
 // Key is the policy's "namespace/name".

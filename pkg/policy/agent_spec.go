@@ -11,14 +11,17 @@ const (
 // An AgentSpec is what outrigger.policy.v1alpha1.AgentPolicy says, in plain Go.
 // The meaning of every field is in the comments of the proto.
 type AgentSpec struct {
-	Name, Namespace string
-	Version         string // "": a digest of the rest
-	Target          AgentTarget
-	Direction       Direction // 0 means Inbound
-	Ports           []AgentPort
-	AllMCPPorts     bool
-	BaseMethods     BaseMethods
-	Rules           []AgentRule
+	Name, Namespace   string
+	Version           string // "": a digest of the rest
+	Target            AgentTarget
+	Direction         Direction // 0 means Inbound
+	Ports             []AgentPort
+	AllMCPPorts       bool
+	BaseMethods       BaseMethods
+	Rules             []AgentRule
+	FilterLinked      bool            // mcpLinkedResourcesOption
+	Tokens            *Tokens         // jwt; nil: not set
+	RecordedArguments *AgentRecording // nil: not set
 
 	// Unknown names fields and enum values that the decoder did not
 	// understand. Any makes the policy invalid.
@@ -51,7 +54,22 @@ type AgentRule struct {
 	Prompts   []string
 	Arguments []AgentArgument
 
-	When []string // CEL
+	When   []string // CEL
+	Scopes []string // of OAuth
+}
+
+// RecordedForm is how records keep arguments.
+type RecordedForm uint8
+
+const (
+	RecordDigest RecordedForm = iota + 1
+	RecordRedacted
+)
+
+// An AgentRecording is what records keep of arguments.
+type AgentRecording struct {
+	Form   RecordedForm
+	Reveal []string // paths
 }
 
 // An AgentSource selects callers: those that match any entry of any list.

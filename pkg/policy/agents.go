@@ -236,6 +236,8 @@ func (b *agentsBuilder) addTo(d Direction, a *Agent, reason error) {
 // agentRules are the rules that govern a destination, of all policies together.
 type agentRules struct {
 	port     Port
+	terms    Terms
+	stepUp   bool // some rule asks for scopes
 	deny     ruleSet
 	require  ruleSet
 	allow    ruleSet
@@ -296,8 +298,10 @@ func mergePorts(all []placement) Port {
 func (r *agentRules) add(a *Agent, trustDomain string) {
 	r.policies = append(r.policies, a.Key())
 	r.versions = append(r.versions, a.Version())
+	r.terms.add(a)
 	for _, rule := range a.rules {
 		keys := rule.keys(trustDomain)
+		r.stepUp = r.stepUp || len(rule.scopes) > 0
 		switch {
 		case rule.audit:
 			r.audit.add(rule, keys)
@@ -314,8 +318,8 @@ func (r *agentRules) add(a *Agent, trustDomain string) {
 	}
 }
 
-// missing is the decision if nothing allowed q.
-func (r *agentRules) missing(q *question) Decision {
+// nothing is the decision if no rule allows q.
+func (r *agentRules) nothing(q *question) Decision {
 	names := r.policies
 	more := ""
 	if len(names) > 3 {

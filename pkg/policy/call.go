@@ -78,12 +78,41 @@ func (r *agentRules) decide(q *question) Decision {
 	for i := c.next(); i >= 0; i = c.next() {
 		switch rule := r.require.rules[i]; rule.acts(q) {
 		case yes:
-			return rule.decision
+			return rule.stepsUp(q)
 		case failed:
 			return rule.failure
 		}
 	}
 	return r.grant(q)
+}
+
+// stepsUp is what a Require rule decides that does not hold: whether more scopes
+// would do is part of it.
+func (r *rule) stepsUp(q *question) Decision {
+	if len(r.scopes) > 0 && !q.scopesGranted {
+		granted := *q
+		granted.scopesGranted = true
+		if r.acts(&granted) == no {
+			return r.stepUp
+		}
+	}
+	return r.decision
+}
+
+// missing is the decision if nothing allowed q. An Allow rule for which only
+// scopes are missing says which.
+func (r *agentRules) missing(q *question) Decision {
+	if r.stepUp {
+		granted := *q
+		granted.scopesGranted = true
+		c := r.allow.candidates(&granted)
+		for i := c.next(); i >= 0; i = c.next() {
+			if rule := r.allow.rules[i]; len(rule.scopes) > 0 && rule.acts(&granted) == yes {
+				return rule.stepUp
+			}
+		}
+	}
+	return r.nothing(q)
 }
 
 // grant asks the rules that allow. In a list, what depends on arguments is allowed.

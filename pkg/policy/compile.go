@@ -45,6 +45,7 @@ func CompileAgent(s AgentSpec) (*Agent, error) {
 	if a.version == "" {
 		a.version = digest(s)
 	}
+	c.terms(a)
 	c.rules(a)
 	if err := c.err(); err != nil {
 		return nil, fmt.Errorf("agent policy %s: %w", a.Key(), err)

@@ -43,13 +43,15 @@ func (c *agentCompiler) rule(field string, s *AgentRule, a *Agent) *rule {
 		},
 		arguments: c.arguments(field+".mcp.arguments", s.Arguments),
 		when:      c.conditions(field+".when", s.When),
+		scopes:    s.Scopes,
 	}
+	c.scopes(field+".scopes", s.Scopes)
 	if s.Action == ActionRequire && len(s.Arguments) > 0 && !r.scope.objects && len(s.Methods) == 0 {
 		c.add(field+".mcp", "say with tools, prompts or methods which calls need these arguments",
 			"requires arguments of every request, and most have none")
 	}
-	if s.Action == ActionRequire && s.Source == nil && len(s.Arguments)+len(s.When) == 0 {
-		c.add(field, "set source, mcp.arguments or when", "requires nothing")
+	if s.Action == ActionRequire && s.Source == nil && len(s.Arguments)+len(s.When)+len(s.Scopes) == 0 {
+		c.add(field, "set source, mcp.arguments, when or scopes", "requires nothing")
 	}
 	r.decide(a)
 	return r
@@ -59,7 +61,9 @@ func (c *agentCompiler) rule(field string, s *AgentRule, a *Agent) *rule {
 func (r *rule) decide(a *Agent) {
 	d := Decision{Policy: a.Key(), Rule: r.name, Version: a.version}
 	where := fmt.Sprintf("rule %s of agent policy %s", r.name, a.Key())
-	r.decision, r.failure, r.base = d, d, d
+	r.decision, r.failure, r.base, r.stepUp = d, d, d, d
+	r.stepUp.Scopes = r.scopes
+	r.stepUp.Reason = fmt.Sprintf("denied because the token lacks a scope that %s asks for: %s", where, strings.Join(r.scopes, " "))
 	switch r.action {
 	case ActionAllow:
 		r.decision.Allowed, r.decision.Reason = true, "allowed by "+where

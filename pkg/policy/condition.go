@@ -35,13 +35,15 @@ var environment = sync.OnceValues(func() (*cel.Env, error) {
 		cel.Variable(toolArguments, object),
 		cel.Variable(promptArguments, object),
 		cel.Variable("jwt", object),
+		cel.Variable("mcp.client.capabilities", object),
 	}
 	for _, name := range []string{
 		"source.spiffeId", "source.identity.trustDomain", "source.identity.namespace",
 		"source.identity.serviceAccount", "source.address",
-		"destination.service", "destination.workload", "destination.namespace",
+		"destination.spiffeId", "destination.service", "destination.workload", "destination.namespace",
 		"mcp.methodName", "mcp.protocolVersion", "mcp.sessionId",
 		"mcp.tool.name", "mcp.resource.uri", "mcp.prompt.name", "mcp.task.id",
+		"mcp.client.name", "mcp.client.version", "mcp.elicitation.mode", "mcp.elicitation.url",
 		"request.method", "request.path", "request.host",
 	} {
 		options = append(options, cel.Variable(name, cel.StringType))

@@ -9,6 +9,10 @@ type Decision struct {
 	Version string // the version its carrier gave that policy, joined as Policy; "" if it has none
 	Reason  string // one sentence for the record: what decided and, for a denial, what to fix
 
+	// Scopes are what the caller's token lacks: with all of them it would have
+	// passed. Only denials have them, and a caller may be told.
+	Scopes []string
+
 	// Audits are the audit-only rules and dry-run policies that matched. They
 	// decided nothing and are only recorded.
 	Audits []Audit

@@ -69,6 +69,10 @@ type Call struct {
 	Object    Object
 	Arguments []byte // raw JSON object, strictly valid; nil if the method has none
 
+	Callee      mesh.Principal // the verified server; zero if it was not authenticated
+	Client      Client         // what the client says of itself
+	Elicitation Elicitation    // of elicitation/create
+
 	HTTP   HTTPRequest
 	Time   time.Time
 	Claims map[string]any // of a validated JWT; nil if there is none
@@ -78,4 +82,16 @@ type Call struct {
 type HTTPRequest struct {
 	Method, Path, Host string
 	Header             http.Header
+}
+
+// A Client is what an MCP client says of itself. It is not to be relied on.
+type Client struct {
+	Name, Version string
+	Capabilities  []byte // raw JSON object, strictly valid; nil if there are none
+}
+
+// An Elicitation is what a server asks a client to ask its user.
+type Elicitation struct {
+	Mode string // "form", "url" or ""
+	URL  string
 }

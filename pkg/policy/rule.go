@@ -11,10 +11,12 @@ type rule struct {
 	scope     scope
 	arguments []argument
 	when      []*condition
+	scopes    []string // of OAuth, all of them
 
 	decision Decision // what it decides where it acts
 	failure  Decision // what it decides where it cannot be evaluated
 	base     Decision // Allow: what it decides for base protocol methods
+	stepUp   Decision // what it decides where nothing but scopes is missing
 }
 
 // A scope selects requests by method and object.
@@ -39,6 +41,7 @@ type question struct {
 	arguments []byte
 	// argumentsUnknown: the question is whether arguments exist.
 	argumentsUnknown bool
+	scopesGranted    bool // as if the token had every scope
 
 	variables *variables // for expressions; nil until one asks
 }
@@ -143,7 +146,7 @@ func (r *rule) acts(q *question) truth {
 
 // holds tells whether the rule's conditions hold: a no beats a failure beats what is unknown.
 func (r *rule) holds(q *question) truth {
-	t := yes
+	t := q.hasScopes(r.scopes)
 	for i := 0; i < len(r.arguments) && t != no; i++ {
 		if q.argumentsUnknown {
 			t = t.and(unknown)

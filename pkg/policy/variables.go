@@ -34,6 +34,8 @@ func (v *variables) ResolveName(name string) (any, bool) {
 		return c.Source.ServiceAccount(), true
 	case "source.address":
 		return v.sourceAddress(), true
+	case "destination.spiffeId":
+		return c.Callee.String(), true
 	case "destination.service":
 		return c.Destination.Service.Hostname, true
 	case "destination.workload":
@@ -84,6 +86,19 @@ func (v *variables) resolveMCP(name string) (any, bool) {
 		return v.named(KindPrompt, KindPrompt), true
 	case "mcp.task.id":
 		return v.named(KindTask, KindTask), true
+	case "mcp.client.name":
+		return q.call.Client.Name, true
+	case "mcp.client.version":
+		return q.call.Client.Version, true
+	case "mcp.client.capabilities":
+		if q.call.Client.Capabilities == nil {
+			return map[string]any{}, true
+		}
+		return decodeArguments(q.call.Client.Capabilities), true
+	case "mcp.elicitation.mode":
+		return q.call.Elicitation.Mode, true
+	case "mcp.elicitation.url":
+		return q.call.Elicitation.URL, true
 	case toolArguments:
 		return v.argumentsOf(KindTool), true
 	case promptArguments:

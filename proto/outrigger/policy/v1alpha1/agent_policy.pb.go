@@ -21,6 +21,61 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Whether a result may tell of resources that its caller may not read.
+type AgentPolicySpec_LinkedResources int32
+
+const (
+	// Not set: KEEP_LINKED_RESOURCES.
+	AgentPolicySpec_LINKED_RESOURCES_UNSPECIFIED AgentPolicySpec_LinkedResources = 0
+	// Whoever may call a tool, or get a prompt, may see all that is in its answer.
+	AgentPolicySpec_KEEP_LINKED_RESOURCES AgentPolicySpec_LinkedResources = 1
+	// Links to resources, and resources that are embedded, are taken out of the
+	// answers to tools/call, prompts/get, tasks/result and tasks/get where the
+	// caller may not read that URI. If policies disagree, this one wins.
+	AgentPolicySpec_FILTER_LINKED_RESOURCES AgentPolicySpec_LinkedResources = 2
+)
+
+// Enum value maps for AgentPolicySpec_LinkedResources.
+var (
+	AgentPolicySpec_LinkedResources_name = map[int32]string{
+		0: "LINKED_RESOURCES_UNSPECIFIED",
+		1: "KEEP_LINKED_RESOURCES",
+		2: "FILTER_LINKED_RESOURCES",
+	}
+	AgentPolicySpec_LinkedResources_value = map[string]int32{
+		"LINKED_RESOURCES_UNSPECIFIED": 0,
+		"KEEP_LINKED_RESOURCES":        1,
+		"FILTER_LINKED_RESOURCES":      2,
+	}
+)
+
+func (x AgentPolicySpec_LinkedResources) Enum() *AgentPolicySpec_LinkedResources {
+	p := new(AgentPolicySpec_LinkedResources)
+	*p = x
+	return p
+}
+
+func (x AgentPolicySpec_LinkedResources) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (AgentPolicySpec_LinkedResources) Descriptor() protoreflect.EnumDescriptor {
+	return file_outrigger_policy_v1alpha1_agent_policy_proto_enumTypes[0].Descriptor()
+}
+
+func (AgentPolicySpec_LinkedResources) Type() protoreflect.EnumType {
+	return &file_outrigger_policy_v1alpha1_agent_policy_proto_enumTypes[0]
+}
+
+func (x AgentPolicySpec_LinkedResources) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use AgentPolicySpec_LinkedResources.Descriptor instead.
+func (AgentPolicySpec_LinkedResources) EnumDescriptor() ([]byte, []int) {
+	return file_outrigger_policy_v1alpha1_agent_policy_proto_rawDescGZIP(), []int{1, 0}
+}
+
 // Direction of the traffic a policy governs, seen from the selected workload.
 type AgentPolicySpec_Direction int32
 
@@ -59,11 +114,11 @@ func (x AgentPolicySpec_Direction) String() string {
 }
 
 func (AgentPolicySpec_Direction) Descriptor() protoreflect.EnumDescriptor {
-	return file_outrigger_policy_v1alpha1_agent_policy_proto_enumTypes[0].Descriptor()
+	return file_outrigger_policy_v1alpha1_agent_policy_proto_enumTypes[1].Descriptor()
 }
 
 func (AgentPolicySpec_Direction) Type() protoreflect.EnumType {
-	return &file_outrigger_policy_v1alpha1_agent_policy_proto_enumTypes[0]
+	return &file_outrigger_policy_v1alpha1_agent_policy_proto_enumTypes[1]
 }
 
 func (x AgentPolicySpec_Direction) Number() protoreflect.EnumNumber {
@@ -72,14 +127,15 @@ func (x AgentPolicySpec_Direction) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use AgentPolicySpec_Direction.Descriptor instead.
 func (AgentPolicySpec_Direction) EnumDescriptor() ([]byte, []int) {
-	return file_outrigger_policy_v1alpha1_agent_policy_proto_rawDescGZIP(), []int{1, 0}
+	return file_outrigger_policy_v1alpha1_agent_policy_proto_rawDescGZIP(), []int{1, 1}
 }
 
 // Base protocol methods are those every MCP session needs: initialize, ping,
 // server/discover, the list methods (tools, resources, resource templates,
 // prompts, tasks), the notifications of the specification, logging/setLevel,
 // subscriptions/listen as far as it names no resource or task, the GET stream
-// and the DELETE of a session. What a list shows is filtered all the same.
+// and the DELETE of a session. What a list shows is filtered all the same. A
+// caller may always DELETE its own session: that only ends what it opened.
 type AgentPolicySpec_BaseProtocolMethods int32
 
 const (
@@ -118,11 +174,11 @@ func (x AgentPolicySpec_BaseProtocolMethods) String() string {
 }
 
 func (AgentPolicySpec_BaseProtocolMethods) Descriptor() protoreflect.EnumDescriptor {
-	return file_outrigger_policy_v1alpha1_agent_policy_proto_enumTypes[1].Descriptor()
+	return file_outrigger_policy_v1alpha1_agent_policy_proto_enumTypes[2].Descriptor()
 }
 
 func (AgentPolicySpec_BaseProtocolMethods) Type() protoreflect.EnumType {
-	return &file_outrigger_policy_v1alpha1_agent_policy_proto_enumTypes[1]
+	return &file_outrigger_policy_v1alpha1_agent_policy_proto_enumTypes[2]
 }
 
 func (x AgentPolicySpec_BaseProtocolMethods) Number() protoreflect.EnumNumber {
@@ -131,7 +187,7 @@ func (x AgentPolicySpec_BaseProtocolMethods) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use AgentPolicySpec_BaseProtocolMethods.Descriptor instead.
 func (AgentPolicySpec_BaseProtocolMethods) EnumDescriptor() ([]byte, []int) {
-	return file_outrigger_policy_v1alpha1_agent_policy_proto_rawDescGZIP(), []int{1, 1}
+	return file_outrigger_policy_v1alpha1_agent_policy_proto_rawDescGZIP(), []int{1, 2}
 }
 
 // Protocol that is spoken inside the tunnel.
@@ -172,11 +228,11 @@ func (x Port_Protocol) String() string {
 }
 
 func (Port_Protocol) Descriptor() protoreflect.EnumDescriptor {
-	return file_outrigger_policy_v1alpha1_agent_policy_proto_enumTypes[2].Descriptor()
+	return file_outrigger_policy_v1alpha1_agent_policy_proto_enumTypes[3].Descriptor()
 }
 
 func (Port_Protocol) Type() protoreflect.EnumType {
-	return &file_outrigger_policy_v1alpha1_agent_policy_proto_enumTypes[2]
+	return &file_outrigger_policy_v1alpha1_agent_policy_proto_enumTypes[3]
 }
 
 func (x Port_Protocol) Number() protoreflect.EnumNumber {
@@ -186,6 +242,222 @@ func (x Port_Protocol) Number() protoreflect.EnumNumber {
 // Deprecated: Use Port_Protocol.Descriptor instead.
 func (Port_Protocol) EnumDescriptor() ([]byte, []int) {
 	return file_outrigger_policy_v1alpha1_agent_policy_proto_rawDescGZIP(), []int{4, 0}
+}
+
+// How arguments are kept.
+type RecordedArguments_Form int32
+
+const (
+	// Not set: rejected.
+	RecordedArguments_FormUnspecified RecordedArguments_Form = 0
+	// The SHA-256 of their bytes as they were sent: enough to prove later that a
+	// call had given arguments, or that two had the same.
+	RecordedArguments_Digest RecordedArguments_Form = 1
+	// The JSON with every name, and in place of every value its type and, of a
+	// string, its length in bytes.
+	RecordedArguments_Redacted RecordedArguments_Form = 2
+)
+
+// Enum value maps for RecordedArguments_Form.
+var (
+	RecordedArguments_Form_name = map[int32]string{
+		0: "FormUnspecified",
+		1: "Digest",
+		2: "Redacted",
+	}
+	RecordedArguments_Form_value = map[string]int32{
+		"FormUnspecified": 0,
+		"Digest":          1,
+		"Redacted":        2,
+	}
+)
+
+func (x RecordedArguments_Form) Enum() *RecordedArguments_Form {
+	p := new(RecordedArguments_Form)
+	*p = x
+	return p
+}
+
+func (x RecordedArguments_Form) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (RecordedArguments_Form) Descriptor() protoreflect.EnumDescriptor {
+	return file_outrigger_policy_v1alpha1_agent_policy_proto_enumTypes[4].Descriptor()
+}
+
+func (RecordedArguments_Form) Type() protoreflect.EnumType {
+	return &file_outrigger_policy_v1alpha1_agent_policy_proto_enumTypes[4]
+}
+
+func (x RecordedArguments_Form) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use RecordedArguments_Form.Descriptor instead.
+func (RecordedArguments_Form) EnumDescriptor() ([]byte, []int) {
+	return file_outrigger_policy_v1alpha1_agent_policy_proto_rawDescGZIP(), []int{5, 0}
+}
+
+// Whether a token is needed.
+type JWTAuthentication_Presence int32
+
+const (
+	// Not set: Required.
+	JWTAuthentication_PresenceUnspecified JWTAuthentication_Presence = 0
+	// A request without a token is answered 401.
+	JWTAuthentication_Required JWTAuthentication_Presence = 1
+	// A request without a token has no claims.
+	JWTAuthentication_Optional JWTAuthentication_Presence = 2
+)
+
+// Enum value maps for JWTAuthentication_Presence.
+var (
+	JWTAuthentication_Presence_name = map[int32]string{
+		0: "PresenceUnspecified",
+		1: "Required",
+		2: "Optional",
+	}
+	JWTAuthentication_Presence_value = map[string]int32{
+		"PresenceUnspecified": 0,
+		"Required":            1,
+		"Optional":            2,
+	}
+)
+
+func (x JWTAuthentication_Presence) Enum() *JWTAuthentication_Presence {
+	p := new(JWTAuthentication_Presence)
+	*p = x
+	return p
+}
+
+func (x JWTAuthentication_Presence) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (JWTAuthentication_Presence) Descriptor() protoreflect.EnumDescriptor {
+	return file_outrigger_policy_v1alpha1_agent_policy_proto_enumTypes[5].Descriptor()
+}
+
+func (JWTAuthentication_Presence) Type() protoreflect.EnumType {
+	return &file_outrigger_policy_v1alpha1_agent_policy_proto_enumTypes[5]
+}
+
+func (x JWTAuthentication_Presence) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use JWTAuthentication_Presence.Descriptor instead.
+func (JWTAuthentication_Presence) EnumDescriptor() ([]byte, []int) {
+	return file_outrigger_policy_v1alpha1_agent_policy_proto_rawDescGZIP(), []int{6, 0}
+}
+
+// What becomes of a token that is not valid here: of another issuer or for another
+// audience, expired, opaque, or with a signature that does not fit.
+type JWTAuthentication_Unacceptable int32
+
+const (
+	// Not set: Refuse.
+	JWTAuthentication_UnacceptableUnspecified JWTAuthentication_Unacceptable = 0
+	// The request is answered 401.
+	JWTAuthentication_Refuse JWTAuthentication_Unacceptable = 1
+	// The token is taken from the request, which goes on as one without; it never
+	// reaches a server it was not issued for.
+	JWTAuthentication_Drop JWTAuthentication_Unacceptable = 2
+)
+
+// Enum value maps for JWTAuthentication_Unacceptable.
+var (
+	JWTAuthentication_Unacceptable_name = map[int32]string{
+		0: "UnacceptableUnspecified",
+		1: "Refuse",
+		2: "Drop",
+	}
+	JWTAuthentication_Unacceptable_value = map[string]int32{
+		"UnacceptableUnspecified": 0,
+		"Refuse":                  1,
+		"Drop":                    2,
+	}
+)
+
+func (x JWTAuthentication_Unacceptable) Enum() *JWTAuthentication_Unacceptable {
+	p := new(JWTAuthentication_Unacceptable)
+	*p = x
+	return p
+}
+
+func (x JWTAuthentication_Unacceptable) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (JWTAuthentication_Unacceptable) Descriptor() protoreflect.EnumDescriptor {
+	return file_outrigger_policy_v1alpha1_agent_policy_proto_enumTypes[6].Descriptor()
+}
+
+func (JWTAuthentication_Unacceptable) Type() protoreflect.EnumType {
+	return &file_outrigger_policy_v1alpha1_agent_policy_proto_enumTypes[6]
+}
+
+func (x JWTAuthentication_Unacceptable) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use JWTAuthentication_Unacceptable.Descriptor instead.
+func (JWTAuthentication_Unacceptable) EnumDescriptor() ([]byte, []int) {
+	return file_outrigger_policy_v1alpha1_agent_policy_proto_rawDescGZIP(), []int{6, 1}
+}
+
+// What becomes of a valid token.
+type JWTAuthentication_Forwarding int32
+
+const (
+	// Not set: Keep.
+	JWTAuthentication_ForwardingUnspecified JWTAuthentication_Forwarding = 0
+	// It goes on to the server, which is of its audience.
+	JWTAuthentication_Keep JWTAuthentication_Forwarding = 1
+	// It is taken from the request: the server relies on what we decided.
+	JWTAuthentication_Strip JWTAuthentication_Forwarding = 2
+)
+
+// Enum value maps for JWTAuthentication_Forwarding.
+var (
+	JWTAuthentication_Forwarding_name = map[int32]string{
+		0: "ForwardingUnspecified",
+		1: "Keep",
+		2: "Strip",
+	}
+	JWTAuthentication_Forwarding_value = map[string]int32{
+		"ForwardingUnspecified": 0,
+		"Keep":                  1,
+		"Strip":                 2,
+	}
+)
+
+func (x JWTAuthentication_Forwarding) Enum() *JWTAuthentication_Forwarding {
+	p := new(JWTAuthentication_Forwarding)
+	*p = x
+	return p
+}
+
+func (x JWTAuthentication_Forwarding) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (JWTAuthentication_Forwarding) Descriptor() protoreflect.EnumDescriptor {
+	return file_outrigger_policy_v1alpha1_agent_policy_proto_enumTypes[7].Descriptor()
+}
+
+func (JWTAuthentication_Forwarding) Type() protoreflect.EnumType {
+	return &file_outrigger_policy_v1alpha1_agent_policy_proto_enumTypes[7]
+}
+
+func (x JWTAuthentication_Forwarding) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use JWTAuthentication_Forwarding.Descriptor instead.
+func (JWTAuthentication_Forwarding) EnumDescriptor() ([]byte, []int) {
+	return file_outrigger_policy_v1alpha1_agent_policy_proto_rawDescGZIP(), []int{6, 2}
 }
 
 // What a matching rule does.
@@ -231,11 +503,11 @@ func (x Rule_Action) String() string {
 }
 
 func (Rule_Action) Descriptor() protoreflect.EnumDescriptor {
-	return file_outrigger_policy_v1alpha1_agent_policy_proto_enumTypes[3].Descriptor()
+	return file_outrigger_policy_v1alpha1_agent_policy_proto_enumTypes[8].Descriptor()
 }
 
 func (Rule_Action) Type() protoreflect.EnumType {
-	return &file_outrigger_policy_v1alpha1_agent_policy_proto_enumTypes[3]
+	return &file_outrigger_policy_v1alpha1_agent_policy_proto_enumTypes[8]
 }
 
 func (x Rule_Action) Number() protoreflect.EnumNumber {
@@ -244,7 +516,7 @@ func (x Rule_Action) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Rule_Action.Descriptor instead.
 func (Rule_Action) EnumDescriptor() ([]byte, []int) {
-	return file_outrigger_policy_v1alpha1_agent_policy_proto_rawDescGZIP(), []int{5, 0}
+	return file_outrigger_policy_v1alpha1_agent_policy_proto_rawDescGZIP(), []int{8, 0}
 }
 
 // Whether a rule is enforced.
@@ -285,11 +557,11 @@ func (x Rule_Mode) String() string {
 }
 
 func (Rule_Mode) Descriptor() protoreflect.EnumDescriptor {
-	return file_outrigger_policy_v1alpha1_agent_policy_proto_enumTypes[4].Descriptor()
+	return file_outrigger_policy_v1alpha1_agent_policy_proto_enumTypes[9].Descriptor()
 }
 
 func (Rule_Mode) Type() protoreflect.EnumType {
-	return &file_outrigger_policy_v1alpha1_agent_policy_proto_enumTypes[4]
+	return &file_outrigger_policy_v1alpha1_agent_policy_proto_enumTypes[9]
 }
 
 func (x Rule_Mode) Number() protoreflect.EnumNumber {
@@ -298,7 +570,7 @@ func (x Rule_Mode) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Rule_Mode.Descriptor instead.
 func (Rule_Mode) EnumDescriptor() ([]byte, []int) {
-	return file_outrigger_policy_v1alpha1_agent_policy_proto_rawDescGZIP(), []int{5, 1}
+	return file_outrigger_policy_v1alpha1_agent_policy_proto_rawDescGZIP(), []int{8, 1}
 }
 
 // AgentPolicy says which agents may use which MCP methods, tools, resources and
@@ -416,7 +688,14 @@ type AgentPolicySpec struct {
 	// The rules also apply to every port that another policy declares as MCP. For
 	// guards over a namespace or the mesh, which cannot know each port. It declares
 	// no port by itself. Either this or ports must be set.
-	AllMcpPorts   bool `protobuf:"varint,6,opt,name=all_mcp_ports,json=allMcpPorts,proto3" json:"all_mcp_ports,omitempty"`
+	AllMcpPorts bool `protobuf:"varint,6,opt,name=all_mcp_ports,json=allMcpPorts,proto3" json:"all_mcp_ports,omitempty"`
+	// What the audit record of a call keeps of its arguments. Not set: nothing.
+	RecordedArguments *RecordedArguments `protobuf:"bytes,7,opt,name=recorded_arguments,json=recordedArguments,proto3" json:"recorded_arguments,omitempty"`
+	// Whether results may tell of resources that the caller may not read.
+	McpLinkedResourcesOption AgentPolicySpec_LinkedResources `protobuf:"varint,8,opt,name=mcp_linked_resources_option,json=mcpLinkedResourcesOption,proto3,enum=outrigger.policy.v1alpha1.AgentPolicySpec_LinkedResources" json:"mcp_linked_resources_option,omitempty"`
+	// Bearer tokens beside SPIFFE. Not set, in any policy of the port: tokens are
+	// not looked at and go on as they came.
+	Jwt           *JWTAuthentication `protobuf:"bytes,13,opt,name=jwt,proto3" json:"jwt,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -491,6 +770,27 @@ func (x *AgentPolicySpec) GetAllMcpPorts() bool {
 		return x.AllMcpPorts
 	}
 	return false
+}
+
+func (x *AgentPolicySpec) GetRecordedArguments() *RecordedArguments {
+	if x != nil {
+		return x.RecordedArguments
+	}
+	return nil
+}
+
+func (x *AgentPolicySpec) GetMcpLinkedResourcesOption() AgentPolicySpec_LinkedResources {
+	if x != nil {
+		return x.McpLinkedResourcesOption
+	}
+	return AgentPolicySpec_LINKED_RESOURCES_UNSPECIFIED
+}
+
+func (x *AgentPolicySpec) GetJwt() *JWTAuthentication {
+	if x != nil {
+		return x.Jwt
+	}
+	return nil
 }
 
 // Target selects what a policy applies to. Set fields are combined with AND.
@@ -663,6 +963,301 @@ func (x *Port) GetPaths() []string {
 	return nil
 }
 
+// RecordedArguments is what the audit record keeps of the arguments of a tool
+// call or a prompt.
+type RecordedArguments struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How they are kept. If policies disagree, Digest wins.
+	Form RecordedArguments_Form `protobuf:"varint,1,opt,name=form,proto3,enum=outrigger.policy.v1alpha1.RecordedArguments_Form" json:"form,omitempty"`
+	// With Redacted, paths of the arguments whose values are kept as they are, as in
+	// Argument.path. A path that leads to an object or array keeps all that is in it.
+	Reveal        []string `protobuf:"bytes,2,rep,name=reveal,proto3" json:"reveal,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecordedArguments) Reset() {
+	*x = RecordedArguments{}
+	mi := &file_outrigger_policy_v1alpha1_agent_policy_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecordedArguments) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecordedArguments) ProtoMessage() {}
+
+func (x *RecordedArguments) ProtoReflect() protoreflect.Message {
+	mi := &file_outrigger_policy_v1alpha1_agent_policy_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecordedArguments.ProtoReflect.Descriptor instead.
+func (*RecordedArguments) Descriptor() ([]byte, []int) {
+	return file_outrigger_policy_v1alpha1_agent_policy_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *RecordedArguments) GetForm() RecordedArguments_Form {
+	if x != nil {
+		return x.Form
+	}
+	return RecordedArguments_FormUnspecified
+}
+
+func (x *RecordedArguments) GetReveal() []string {
+	if x != nil {
+		return x.Reveal
+	}
+	return nil
+}
+
+// JWTAuthentication says which bearer tokens a caller may, or must, present beside
+// its certificate. The certificate proves which workload calls; the token, on whose
+// behalf. Claims are of use to rules only once signature, issuer, audience and
+// time were found valid, and only the claims of one token are looked at: that of
+// "Authorization: Bearer". A request with an access_token in its query is refused.
+//
+// If several policies declare it for a port, the issuers of all are accepted, and
+// of the rest whatever is strictest holds.
+type JWTAuthentication struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Who may issue tokens. At least one, at most 16.
+	Issuers []*JWTIssuer `protobuf:"bytes,1,rep,name=issuers,proto3" json:"issuers,omitempty"`
+	// Whether a token is needed.
+	Presence JWTAuthentication_Presence `protobuf:"varint,2,opt,name=presence,proto3,enum=outrigger.policy.v1alpha1.JWTAuthentication_Presence" json:"presence,omitempty"`
+	// What becomes of a token that is not valid here.
+	Unacceptable JWTAuthentication_Unacceptable `protobuf:"varint,3,opt,name=unacceptable,proto3,enum=outrigger.policy.v1alpha1.JWTAuthentication_Unacceptable" json:"unacceptable,omitempty"`
+	// What becomes of a valid token.
+	Forwarding JWTAuthentication_Forwarding `protobuf:"varint,4,opt,name=forwarding,proto3,enum=outrigger.policy.v1alpha1.JWTAuthentication_Forwarding" json:"forwarding,omitempty"`
+	// Canonical URI of the server as a protected resource (RFC 9728), such as
+	// "https://github.tools.example/mcp": https, or http, without query and fragment.
+	// If it is set, the sidecar answers GET requests for the resource's metadata,
+	// below /.well-known/oauth-protected-resource, in the server's place, and what it
+	// answers 401 or 403 says where that is. It is what clients name as resource when
+	// they ask for a token (RFC 8707), and so usually an audience.
+	Resource string `protobuf:"bytes,5,opt,name=resource,proto3" json:"resource,omitempty"`
+	// Scopes that the metadata lists, and that a 401 asks for.
+	ScopesSupported []string `protobuf:"bytes,6,rep,name=scopes_supported,json=scopesSupported,proto3" json:"scopes_supported,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *JWTAuthentication) Reset() {
+	*x = JWTAuthentication{}
+	mi := &file_outrigger_policy_v1alpha1_agent_policy_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JWTAuthentication) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JWTAuthentication) ProtoMessage() {}
+
+func (x *JWTAuthentication) ProtoReflect() protoreflect.Message {
+	mi := &file_outrigger_policy_v1alpha1_agent_policy_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JWTAuthentication.ProtoReflect.Descriptor instead.
+func (*JWTAuthentication) Descriptor() ([]byte, []int) {
+	return file_outrigger_policy_v1alpha1_agent_policy_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *JWTAuthentication) GetIssuers() []*JWTIssuer {
+	if x != nil {
+		return x.Issuers
+	}
+	return nil
+}
+
+func (x *JWTAuthentication) GetPresence() JWTAuthentication_Presence {
+	if x != nil {
+		return x.Presence
+	}
+	return JWTAuthentication_PresenceUnspecified
+}
+
+func (x *JWTAuthentication) GetUnacceptable() JWTAuthentication_Unacceptable {
+	if x != nil {
+		return x.Unacceptable
+	}
+	return JWTAuthentication_UnacceptableUnspecified
+}
+
+func (x *JWTAuthentication) GetForwarding() JWTAuthentication_Forwarding {
+	if x != nil {
+		return x.Forwarding
+	}
+	return JWTAuthentication_ForwardingUnspecified
+}
+
+func (x *JWTAuthentication) GetResource() string {
+	if x != nil {
+		return x.Resource
+	}
+	return ""
+}
+
+func (x *JWTAuthentication) GetScopesSupported() []string {
+	if x != nil {
+		return x.ScopesSupported
+	}
+	return nil
+}
+
+// JWTIssuer is an authorization server whose tokens are accepted.
+type JWTIssuer struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What the claim "iss" must be, byte for byte; an https URL in most cases.
+	Issuer string `protobuf:"bytes,1,opt,name=issuer,proto3" json:"issuer,omitempty"`
+	// One of these must be in the claim "aud". At least one.
+	Audiences []string `protobuf:"bytes,2,rep,name=audiences,proto3" json:"audiences,omitempty"`
+	// Where its public keys are: a JSON Web Key Set (RFC 7517). One of these must be set.
+	//
+	// Types that are valid to be assigned to Keys:
+	//
+	//	*JWTIssuer_JwksUri
+	//	*JWTIssuer_JwksFile
+	//	*JWTIssuer_Jwks
+	Keys isJWTIssuer_Keys `protobuf_oneof:"keys"`
+	// Signature algorithms that are accepted. None: all of RS256, RS384, RS512,
+	// PS256, PS384, PS512, ES256, ES384, ES512 and EdDSA. No others are.
+	Algorithms    []string `protobuf:"bytes,6,rep,name=algorithms,proto3" json:"algorithms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JWTIssuer) Reset() {
+	*x = JWTIssuer{}
+	mi := &file_outrigger_policy_v1alpha1_agent_policy_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JWTIssuer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JWTIssuer) ProtoMessage() {}
+
+func (x *JWTIssuer) ProtoReflect() protoreflect.Message {
+	mi := &file_outrigger_policy_v1alpha1_agent_policy_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JWTIssuer.ProtoReflect.Descriptor instead.
+func (*JWTIssuer) Descriptor() ([]byte, []int) {
+	return file_outrigger_policy_v1alpha1_agent_policy_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *JWTIssuer) GetIssuer() string {
+	if x != nil {
+		return x.Issuer
+	}
+	return ""
+}
+
+func (x *JWTIssuer) GetAudiences() []string {
+	if x != nil {
+		return x.Audiences
+	}
+	return nil
+}
+
+func (x *JWTIssuer) GetKeys() isJWTIssuer_Keys {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+func (x *JWTIssuer) GetJwksUri() string {
+	if x != nil {
+		if x, ok := x.Keys.(*JWTIssuer_JwksUri); ok {
+			return x.JwksUri
+		}
+	}
+	return ""
+}
+
+func (x *JWTIssuer) GetJwksFile() string {
+	if x != nil {
+		if x, ok := x.Keys.(*JWTIssuer_JwksFile); ok {
+			return x.JwksFile
+		}
+	}
+	return ""
+}
+
+func (x *JWTIssuer) GetJwks() string {
+	if x != nil {
+		if x, ok := x.Keys.(*JWTIssuer_Jwks); ok {
+			return x.Jwks
+		}
+	}
+	return ""
+}
+
+func (x *JWTIssuer) GetAlgorithms() []string {
+	if x != nil {
+		return x.Algorithms
+	}
+	return nil
+}
+
+type isJWTIssuer_Keys interface {
+	isJWTIssuer_Keys()
+}
+
+type JWTIssuer_JwksUri struct {
+	// An https URL; http is accepted for a loopback address. Redirects are not
+	// followed. Keys are fetched when first needed, kept, and fetched again every
+	// few minutes and when a token names a key that is not among them. If they
+	// cannot be fetched, those that are kept are used for another day.
+	JwksUri string `protobuf:"bytes,3,opt,name=jwks_uri,json=jwksUri,proto3,oneof"`
+}
+
+type JWTIssuer_JwksFile struct {
+	// An absolute path of a file beside the sidecar. It is read again when it changes.
+	JwksFile string `protobuf:"bytes,4,opt,name=jwks_file,json=jwksFile,proto3,oneof"`
+}
+
+type JWTIssuer_Jwks struct {
+	// The key set itself.
+	Jwks string `protobuf:"bytes,5,opt,name=jwks,proto3,oneof"`
+}
+
+func (*JWTIssuer_JwksUri) isJWTIssuer_Keys() {}
+
+func (*JWTIssuer_JwksFile) isJWTIssuer_Keys() {}
+
+func (*JWTIssuer_Jwks) isJWTIssuer_Keys() {}
+
 // Rule names who may do what, when. A rule matches if its source, its mcp and
 // its when all do; what is not set matches every request.
 type Rule struct {
@@ -690,6 +1285,7 @@ type Rule struct {
 	//	source.identity.namespace           string, "" if the path is not /ns/x/sa/y
 	//	source.identity.serviceAccount      string, the same
 	//	source.address                      string, the IP address
+	//	destination.spiffeId                string, "" if the server was not authenticated
 	//	destination.service                 string, the hostname dialled, "" if none
 	//	destination.workload                string, the name of the pod, "" if not known
 	//	destination.namespace               string, its namespace or the service's
@@ -703,7 +1299,11 @@ type Rule struct {
 	//	mcp.prompt.name                     string, "" if the request names no prompt
 	//	mcp.prompt.arguments                map(string, dyn), empty if no prompt is got
 	//	mcp.task.id                         string, "" if the request names no task
-	//	jwt                                 map(string, dyn), the validated claims, empty without
+	//	mcp.client.name, .version           string, what the client says of itself, not what is true
+	//	mcp.client.capabilities             map(string, dyn), the same
+	//	mcp.elicitation.mode, .url          string, of what a server asks a client to do, or ""
+	//	jwt                                 map(string, dyn), the validated claims, empty without:
+	//	                                    jwt.iss, jwt.sub, jwt["https://example.com/claim"], ...
 	//	request.method, .path, .host        string, of the HTTP request
 	//	request.headers                     map(string, string), names in lower case, equal
 	//	                                    ones joined by ","; what a client says, not what is true
@@ -715,14 +1315,20 @@ type Rule struct {
 	// does not fit, a cost over the limit) denies: its Allow rule does not allow,
 	// its Deny or Require rule denies. Use has(mcp.tool.arguments.x) where x may be
 	// absent. As with &&, another expression that is false makes the error moot.
-	When          []string `protobuf:"bytes,6,rep,name=when,proto3" json:"when,omitempty"`
+	When []string `protobuf:"bytes,6,rep,name=when,proto3" json:"when,omitempty"`
+	// OAuth scopes that the caller's token must have, all of them: words of the claim
+	// "scope", or of "scp". Needs jwt in a policy of the port. Where only scopes are
+	// missing, the denial is not hidden: lists show what a caller could use with
+	// them, and the answer is a 403 that asks for them, or a 401 if there was no
+	// token, so that the client can step up. To hide it, write a condition on jwt.
+	Scopes        []string `protobuf:"bytes,7,rep,name=scopes,proto3" json:"scopes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Rule) Reset() {
 	*x = Rule{}
-	mi := &file_outrigger_policy_v1alpha1_agent_policy_proto_msgTypes[5]
+	mi := &file_outrigger_policy_v1alpha1_agent_policy_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -734,7 +1340,7 @@ func (x *Rule) String() string {
 func (*Rule) ProtoMessage() {}
 
 func (x *Rule) ProtoReflect() protoreflect.Message {
-	mi := &file_outrigger_policy_v1alpha1_agent_policy_proto_msgTypes[5]
+	mi := &file_outrigger_policy_v1alpha1_agent_policy_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -747,7 +1353,7 @@ func (x *Rule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rule.ProtoReflect.Descriptor instead.
 func (*Rule) Descriptor() ([]byte, []int) {
-	return file_outrigger_policy_v1alpha1_agent_policy_proto_rawDescGZIP(), []int{5}
+	return file_outrigger_policy_v1alpha1_agent_policy_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Rule) GetName() string {
@@ -792,6 +1398,13 @@ func (x *Rule) GetWhen() []string {
 	return nil
 }
 
+func (x *Rule) GetScopes() []string {
+	if x != nil {
+		return x.Scopes
+	}
+	return nil
+}
+
 // Source selects callers. A caller matches if it matches any entry of any list.
 // At least one entry is needed.
 type Source struct {
@@ -810,7 +1423,7 @@ type Source struct {
 
 func (x *Source) Reset() {
 	*x = Source{}
-	mi := &file_outrigger_policy_v1alpha1_agent_policy_proto_msgTypes[6]
+	mi := &file_outrigger_policy_v1alpha1_agent_policy_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -822,7 +1435,7 @@ func (x *Source) String() string {
 func (*Source) ProtoMessage() {}
 
 func (x *Source) ProtoReflect() protoreflect.Message {
-	mi := &file_outrigger_policy_v1alpha1_agent_policy_proto_msgTypes[6]
+	mi := &file_outrigger_policy_v1alpha1_agent_policy_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -835,7 +1448,7 @@ func (x *Source) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Source.ProtoReflect.Descriptor instead.
 func (*Source) Descriptor() ([]byte, []int) {
-	return file_outrigger_policy_v1alpha1_agent_policy_proto_rawDescGZIP(), []int{6}
+	return file_outrigger_policy_v1alpha1_agent_policy_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Source) GetSpiffe() []string {
@@ -872,7 +1485,7 @@ type ServiceAccount struct {
 
 func (x *ServiceAccount) Reset() {
 	*x = ServiceAccount{}
-	mi := &file_outrigger_policy_v1alpha1_agent_policy_proto_msgTypes[7]
+	mi := &file_outrigger_policy_v1alpha1_agent_policy_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -884,7 +1497,7 @@ func (x *ServiceAccount) String() string {
 func (*ServiceAccount) ProtoMessage() {}
 
 func (x *ServiceAccount) ProtoReflect() protoreflect.Message {
-	mi := &file_outrigger_policy_v1alpha1_agent_policy_proto_msgTypes[7]
+	mi := &file_outrigger_policy_v1alpha1_agent_policy_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -897,7 +1510,7 @@ func (x *ServiceAccount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServiceAccount.ProtoReflect.Descriptor instead.
 func (*ServiceAccount) Descriptor() ([]byte, []int) {
-	return file_outrigger_policy_v1alpha1_agent_policy_proto_rawDescGZIP(), []int{7}
+	return file_outrigger_policy_v1alpha1_agent_policy_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ServiceAccount) GetNamespace() string {
@@ -944,7 +1557,9 @@ type MCPAttributes struct {
 	Methods []string `protobuf:"bytes,1,rep,name=methods,proto3" json:"methods,omitempty"`
 	// Tool names, exact or glob ("get_*").
 	Tools []string `protobuf:"bytes,2,rep,name=tools,proto3" json:"tools,omitempty"`
-	// Resource URIs, exact or glob ("file:///docs/*"). An Allow rule matches a URI
+	// Resource URIs, exact or glob ("file:///docs/*"). The roots in a client's answer
+	// to roots/list are resources too: each goes to the server only if roots/list is
+	// allowed for its URI. An Allow rule matches a URI
 	// template by its text; a Deny or Require rule matches it also if the template
 	// could stand for a URI that matches.
 	Resources []string `protobuf:"bytes,3,rep,name=resources,proto3" json:"resources,omitempty"`
@@ -959,7 +1574,7 @@ type MCPAttributes struct {
 
 func (x *MCPAttributes) Reset() {
 	*x = MCPAttributes{}
-	mi := &file_outrigger_policy_v1alpha1_agent_policy_proto_msgTypes[8]
+	mi := &file_outrigger_policy_v1alpha1_agent_policy_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -971,7 +1586,7 @@ func (x *MCPAttributes) String() string {
 func (*MCPAttributes) ProtoMessage() {}
 
 func (x *MCPAttributes) ProtoReflect() protoreflect.Message {
-	mi := &file_outrigger_policy_v1alpha1_agent_policy_proto_msgTypes[8]
+	mi := &file_outrigger_policy_v1alpha1_agent_policy_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -984,7 +1599,7 @@ func (x *MCPAttributes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MCPAttributes.ProtoReflect.Descriptor instead.
 func (*MCPAttributes) Descriptor() ([]byte, []int) {
-	return file_outrigger_policy_v1alpha1_agent_policy_proto_rawDescGZIP(), []int{8}
+	return file_outrigger_policy_v1alpha1_agent_policy_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *MCPAttributes) GetMethods() []string {
@@ -1046,7 +1661,7 @@ type Argument struct {
 
 func (x *Argument) Reset() {
 	*x = Argument{}
-	mi := &file_outrigger_policy_v1alpha1_agent_policy_proto_msgTypes[9]
+	mi := &file_outrigger_policy_v1alpha1_agent_policy_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1058,7 +1673,7 @@ func (x *Argument) String() string {
 func (*Argument) ProtoMessage() {}
 
 func (x *Argument) ProtoReflect() protoreflect.Message {
-	mi := &file_outrigger_policy_v1alpha1_agent_policy_proto_msgTypes[9]
+	mi := &file_outrigger_policy_v1alpha1_agent_policy_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1071,7 +1686,7 @@ func (x *Argument) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Argument.ProtoReflect.Descriptor instead.
 func (*Argument) Descriptor() ([]byte, []int) {
-	return file_outrigger_policy_v1alpha1_agent_policy_proto_rawDescGZIP(), []int{9}
+	return file_outrigger_policy_v1alpha1_agent_policy_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Argument) GetPath() string {
@@ -1170,7 +1785,7 @@ type StringList struct {
 
 func (x *StringList) Reset() {
 	*x = StringList{}
-	mi := &file_outrigger_policy_v1alpha1_agent_policy_proto_msgTypes[10]
+	mi := &file_outrigger_policy_v1alpha1_agent_policy_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1182,7 +1797,7 @@ func (x *StringList) String() string {
 func (*StringList) ProtoMessage() {}
 
 func (x *StringList) ProtoReflect() protoreflect.Message {
-	mi := &file_outrigger_policy_v1alpha1_agent_policy_proto_msgTypes[10]
+	mi := &file_outrigger_policy_v1alpha1_agent_policy_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1195,7 +1810,7 @@ func (x *StringList) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StringList.ProtoReflect.Descriptor instead.
 func (*StringList) Descriptor() ([]byte, []int) {
-	return file_outrigger_policy_v1alpha1_agent_policy_proto_rawDescGZIP(), []int{10}
+	return file_outrigger_policy_v1alpha1_agent_policy_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *StringList) GetValues() []string {
@@ -1214,14 +1829,21 @@ const file_outrigger_policy_v1alpha1_agent_policy_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x18\n" +
 	"\aversion\x18\x03 \x01(\tR\aversion\x12>\n" +
-	"\x04spec\x18\x04 \x01(\v2*.outrigger.policy.v1alpha1.AgentPolicySpecR\x04spec\"\x94\x05\n" +
+	"\x04spec\x18\x04 \x01(\v2*.outrigger.policy.v1alpha1.AgentPolicySpecR\x04spec\"\x93\b\n" +
 	"\x0fAgentPolicySpec\x129\n" +
 	"\x06target\x18\x01 \x01(\v2!.outrigger.policy.v1alpha1.TargetR\x06target\x12R\n" +
 	"\tdirection\x18\x02 \x01(\x0e24.outrigger.policy.v1alpha1.AgentPolicySpec.DirectionR\tdirection\x125\n" +
 	"\x05ports\x18\x03 \x03(\v2\x1f.outrigger.policy.v1alpha1.PortR\x05ports\x12\x86\x01\n" +
 	" mcp_base_protocol_methods_option\x18\x04 \x01(\x0e2>.outrigger.policy.v1alpha1.AgentPolicySpec.BaseProtocolMethodsR\x1cmcpBaseProtocolMethodsOption\x125\n" +
 	"\x05rules\x18\x05 \x03(\v2\x1f.outrigger.policy.v1alpha1.RuleR\x05rules\x12\"\n" +
-	"\rall_mcp_ports\x18\x06 \x01(\bR\vallMcpPorts\"@\n" +
+	"\rall_mcp_ports\x18\x06 \x01(\bR\vallMcpPorts\x12[\n" +
+	"\x12recorded_arguments\x18\a \x01(\v2,.outrigger.policy.v1alpha1.RecordedArgumentsR\x11recordedArguments\x12y\n" +
+	"\x1bmcp_linked_resources_option\x18\b \x01(\x0e2:.outrigger.policy.v1alpha1.AgentPolicySpec.LinkedResourcesR\x18mcpLinkedResourcesOption\x12>\n" +
+	"\x03jwt\x18\r \x01(\v2,.outrigger.policy.v1alpha1.JWTAuthenticationR\x03jwt\"k\n" +
+	"\x0fLinkedResources\x12 \n" +
+	"\x1cLINKED_RESOURCES_UNSPECIFIED\x10\x00\x12\x19\n" +
+	"\x15KEEP_LINKED_RESOURCES\x10\x01\x12\x1b\n" +
+	"\x17FILTER_LINKED_RESOURCES\x10\x02\"@\n" +
 	"\tDirection\x12\x18\n" +
 	"\x14DirectionUnspecified\x10\x00\x12\v\n" +
 	"\aInbound\x10\x01\x12\f\n" +
@@ -1230,7 +1852,7 @@ const file_outrigger_policy_v1alpha1_agent_policy_proto_rawDesc = "" +
 	"!BASE_PROTOCOL_METHODS_UNSPECIFIED\x10\x00\x12\x1f\n" +
 	"\x1bMATCH_BASE_PROTOCOL_METHODS\x10\x01\x12\x1e\n" +
 	"\x1aSKIP_BASE_PROTOCOL_METHODS\x10\x02J\x04\b\n" +
-	"\x10\vJ\x04\b\v\x10\fJ\x04\b\f\x10\rJ\x04\b\r\x10\x0e\"j\n" +
+	"\x10\vJ\x04\b\v\x10\fJ\x04\b\f\x10\r\"j\n" +
 	"\x06Target\x12D\n" +
 	"\bselector\x18\x01 \x01(\v2(.outrigger.policy.v1alpha1.LabelSelectorR\bselector\x12\x1a\n" +
 	"\bservices\x18\x02 \x03(\tR\bservices\"\xad\x01\n" +
@@ -1247,14 +1869,56 @@ const file_outrigger_policy_v1alpha1_agent_policy_proto_rawDesc = "" +
 	"\x13ProtocolUnspecified\x10\x00\x12\a\n" +
 	"\x03MCP\x10\x01\x12\n" +
 	"\n" +
-	"\x06Opaque\x10\x02\"\x9b\x03\n" +
+	"\x06Opaque\x10\x02\"\xa9\x01\n" +
+	"\x11RecordedArguments\x12E\n" +
+	"\x04form\x18\x01 \x01(\x0e21.outrigger.policy.v1alpha1.RecordedArguments.FormR\x04form\x12\x16\n" +
+	"\x06reveal\x18\x02 \x03(\tR\x06reveal\"5\n" +
+	"\x04Form\x12\x13\n" +
+	"\x0fFormUnspecified\x10\x00\x12\n" +
+	"\n" +
+	"\x06Digest\x10\x01\x12\f\n" +
+	"\bRedacted\x10\x02\"\xe7\x04\n" +
+	"\x11JWTAuthentication\x12>\n" +
+	"\aissuers\x18\x01 \x03(\v2$.outrigger.policy.v1alpha1.JWTIssuerR\aissuers\x12Q\n" +
+	"\bpresence\x18\x02 \x01(\x0e25.outrigger.policy.v1alpha1.JWTAuthentication.PresenceR\bpresence\x12]\n" +
+	"\funacceptable\x18\x03 \x01(\x0e29.outrigger.policy.v1alpha1.JWTAuthentication.UnacceptableR\funacceptable\x12W\n" +
+	"\n" +
+	"forwarding\x18\x04 \x01(\x0e27.outrigger.policy.v1alpha1.JWTAuthentication.ForwardingR\n" +
+	"forwarding\x12\x1a\n" +
+	"\bresource\x18\x05 \x01(\tR\bresource\x12)\n" +
+	"\x10scopes_supported\x18\x06 \x03(\tR\x0fscopesSupported\"?\n" +
+	"\bPresence\x12\x17\n" +
+	"\x13PresenceUnspecified\x10\x00\x12\f\n" +
+	"\bRequired\x10\x01\x12\f\n" +
+	"\bOptional\x10\x02\"A\n" +
+	"\fUnacceptable\x12\x1b\n" +
+	"\x17UnacceptableUnspecified\x10\x00\x12\n" +
+	"\n" +
+	"\x06Refuse\x10\x01\x12\b\n" +
+	"\x04Drop\x10\x02\"<\n" +
+	"\n" +
+	"Forwarding\x12\x19\n" +
+	"\x15ForwardingUnspecified\x10\x00\x12\b\n" +
+	"\x04Keep\x10\x01\x12\t\n" +
+	"\x05Strip\x10\x02\"\xbb\x01\n" +
+	"\tJWTIssuer\x12\x16\n" +
+	"\x06issuer\x18\x01 \x01(\tR\x06issuer\x12\x1c\n" +
+	"\taudiences\x18\x02 \x03(\tR\taudiences\x12\x1b\n" +
+	"\bjwks_uri\x18\x03 \x01(\tH\x00R\ajwksUri\x12\x1d\n" +
+	"\tjwks_file\x18\x04 \x01(\tH\x00R\bjwksFile\x12\x14\n" +
+	"\x04jwks\x18\x05 \x01(\tH\x00R\x04jwks\x12\x1e\n" +
+	"\n" +
+	"algorithms\x18\x06 \x03(\tR\n" +
+	"algorithmsB\x06\n" +
+	"\x04keys\"\xb3\x03\n" +
 	"\x04Rule\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12>\n" +
 	"\x06action\x18\x02 \x01(\x0e2&.outrigger.policy.v1alpha1.Rule.ActionR\x06action\x128\n" +
 	"\x04mode\x18\x03 \x01(\x0e2$.outrigger.policy.v1alpha1.Rule.ModeR\x04mode\x129\n" +
 	"\x06source\x18\x04 \x01(\v2!.outrigger.policy.v1alpha1.SourceR\x06source\x12:\n" +
 	"\x03mcp\x18\x05 \x01(\v2(.outrigger.policy.v1alpha1.MCPAttributesR\x03mcp\x12\x12\n" +
-	"\x04when\x18\x06 \x03(\tR\x04when\"A\n" +
+	"\x04when\x18\x06 \x03(\tR\x04when\x12\x16\n" +
+	"\x06scopes\x18\a \x03(\tR\x06scopes\"A\n" +
 	"\x06Action\x12\x15\n" +
 	"\x11ActionUnspecified\x10\x00\x12\t\n" +
 	"\x05Allow\x10\x01\x12\b\n" +
@@ -1302,49 +1966,65 @@ func file_outrigger_policy_v1alpha1_agent_policy_proto_rawDescGZIP() []byte {
 	return file_outrigger_policy_v1alpha1_agent_policy_proto_rawDescData
 }
 
-var file_outrigger_policy_v1alpha1_agent_policy_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_outrigger_policy_v1alpha1_agent_policy_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_outrigger_policy_v1alpha1_agent_policy_proto_enumTypes = make([]protoimpl.EnumInfo, 10)
+var file_outrigger_policy_v1alpha1_agent_policy_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_outrigger_policy_v1alpha1_agent_policy_proto_goTypes = []any{
-	(AgentPolicySpec_Direction)(0),           // 0: outrigger.policy.v1alpha1.AgentPolicySpec.Direction
-	(AgentPolicySpec_BaseProtocolMethods)(0), // 1: outrigger.policy.v1alpha1.AgentPolicySpec.BaseProtocolMethods
-	(Port_Protocol)(0),                       // 2: outrigger.policy.v1alpha1.Port.Protocol
-	(Rule_Action)(0),                         // 3: outrigger.policy.v1alpha1.Rule.Action
-	(Rule_Mode)(0),                           // 4: outrigger.policy.v1alpha1.Rule.Mode
-	(*AgentPolicy)(nil),                      // 5: outrigger.policy.v1alpha1.AgentPolicy
-	(*AgentPolicySpec)(nil),                  // 6: outrigger.policy.v1alpha1.AgentPolicySpec
-	(*Target)(nil),                           // 7: outrigger.policy.v1alpha1.Target
-	(*LabelSelector)(nil),                    // 8: outrigger.policy.v1alpha1.LabelSelector
-	(*Port)(nil),                             // 9: outrigger.policy.v1alpha1.Port
-	(*Rule)(nil),                             // 10: outrigger.policy.v1alpha1.Rule
-	(*Source)(nil),                           // 11: outrigger.policy.v1alpha1.Source
-	(*ServiceAccount)(nil),                   // 12: outrigger.policy.v1alpha1.ServiceAccount
-	(*MCPAttributes)(nil),                    // 13: outrigger.policy.v1alpha1.MCPAttributes
-	(*Argument)(nil),                         // 14: outrigger.policy.v1alpha1.Argument
-	(*StringList)(nil),                       // 15: outrigger.policy.v1alpha1.StringList
-	nil,                                      // 16: outrigger.policy.v1alpha1.LabelSelector.MatchLabelsEntry
+	(AgentPolicySpec_LinkedResources)(0),     // 0: outrigger.policy.v1alpha1.AgentPolicySpec.LinkedResources
+	(AgentPolicySpec_Direction)(0),           // 1: outrigger.policy.v1alpha1.AgentPolicySpec.Direction
+	(AgentPolicySpec_BaseProtocolMethods)(0), // 2: outrigger.policy.v1alpha1.AgentPolicySpec.BaseProtocolMethods
+	(Port_Protocol)(0),                       // 3: outrigger.policy.v1alpha1.Port.Protocol
+	(RecordedArguments_Form)(0),              // 4: outrigger.policy.v1alpha1.RecordedArguments.Form
+	(JWTAuthentication_Presence)(0),          // 5: outrigger.policy.v1alpha1.JWTAuthentication.Presence
+	(JWTAuthentication_Unacceptable)(0),      // 6: outrigger.policy.v1alpha1.JWTAuthentication.Unacceptable
+	(JWTAuthentication_Forwarding)(0),        // 7: outrigger.policy.v1alpha1.JWTAuthentication.Forwarding
+	(Rule_Action)(0),                         // 8: outrigger.policy.v1alpha1.Rule.Action
+	(Rule_Mode)(0),                           // 9: outrigger.policy.v1alpha1.Rule.Mode
+	(*AgentPolicy)(nil),                      // 10: outrigger.policy.v1alpha1.AgentPolicy
+	(*AgentPolicySpec)(nil),                  // 11: outrigger.policy.v1alpha1.AgentPolicySpec
+	(*Target)(nil),                           // 12: outrigger.policy.v1alpha1.Target
+	(*LabelSelector)(nil),                    // 13: outrigger.policy.v1alpha1.LabelSelector
+	(*Port)(nil),                             // 14: outrigger.policy.v1alpha1.Port
+	(*RecordedArguments)(nil),                // 15: outrigger.policy.v1alpha1.RecordedArguments
+	(*JWTAuthentication)(nil),                // 16: outrigger.policy.v1alpha1.JWTAuthentication
+	(*JWTIssuer)(nil),                        // 17: outrigger.policy.v1alpha1.JWTIssuer
+	(*Rule)(nil),                             // 18: outrigger.policy.v1alpha1.Rule
+	(*Source)(nil),                           // 19: outrigger.policy.v1alpha1.Source
+	(*ServiceAccount)(nil),                   // 20: outrigger.policy.v1alpha1.ServiceAccount
+	(*MCPAttributes)(nil),                    // 21: outrigger.policy.v1alpha1.MCPAttributes
+	(*Argument)(nil),                         // 22: outrigger.policy.v1alpha1.Argument
+	(*StringList)(nil),                       // 23: outrigger.policy.v1alpha1.StringList
+	nil,                                      // 24: outrigger.policy.v1alpha1.LabelSelector.MatchLabelsEntry
 }
 var file_outrigger_policy_v1alpha1_agent_policy_proto_depIdxs = []int32{
-	6,  // 0: outrigger.policy.v1alpha1.AgentPolicy.spec:type_name -> outrigger.policy.v1alpha1.AgentPolicySpec
-	7,  // 1: outrigger.policy.v1alpha1.AgentPolicySpec.target:type_name -> outrigger.policy.v1alpha1.Target
-	0,  // 2: outrigger.policy.v1alpha1.AgentPolicySpec.direction:type_name -> outrigger.policy.v1alpha1.AgentPolicySpec.Direction
-	9,  // 3: outrigger.policy.v1alpha1.AgentPolicySpec.ports:type_name -> outrigger.policy.v1alpha1.Port
-	1,  // 4: outrigger.policy.v1alpha1.AgentPolicySpec.mcp_base_protocol_methods_option:type_name -> outrigger.policy.v1alpha1.AgentPolicySpec.BaseProtocolMethods
-	10, // 5: outrigger.policy.v1alpha1.AgentPolicySpec.rules:type_name -> outrigger.policy.v1alpha1.Rule
-	8,  // 6: outrigger.policy.v1alpha1.Target.selector:type_name -> outrigger.policy.v1alpha1.LabelSelector
-	16, // 7: outrigger.policy.v1alpha1.LabelSelector.match_labels:type_name -> outrigger.policy.v1alpha1.LabelSelector.MatchLabelsEntry
-	2,  // 8: outrigger.policy.v1alpha1.Port.protocol:type_name -> outrigger.policy.v1alpha1.Port.Protocol
-	3,  // 9: outrigger.policy.v1alpha1.Rule.action:type_name -> outrigger.policy.v1alpha1.Rule.Action
-	4,  // 10: outrigger.policy.v1alpha1.Rule.mode:type_name -> outrigger.policy.v1alpha1.Rule.Mode
-	11, // 11: outrigger.policy.v1alpha1.Rule.source:type_name -> outrigger.policy.v1alpha1.Source
-	13, // 12: outrigger.policy.v1alpha1.Rule.mcp:type_name -> outrigger.policy.v1alpha1.MCPAttributes
-	12, // 13: outrigger.policy.v1alpha1.Source.service_accounts:type_name -> outrigger.policy.v1alpha1.ServiceAccount
-	14, // 14: outrigger.policy.v1alpha1.MCPAttributes.arguments:type_name -> outrigger.policy.v1alpha1.Argument
-	15, // 15: outrigger.policy.v1alpha1.Argument.in:type_name -> outrigger.policy.v1alpha1.StringList
-	16, // [16:16] is the sub-list for method output_type
-	16, // [16:16] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	11, // 0: outrigger.policy.v1alpha1.AgentPolicy.spec:type_name -> outrigger.policy.v1alpha1.AgentPolicySpec
+	12, // 1: outrigger.policy.v1alpha1.AgentPolicySpec.target:type_name -> outrigger.policy.v1alpha1.Target
+	1,  // 2: outrigger.policy.v1alpha1.AgentPolicySpec.direction:type_name -> outrigger.policy.v1alpha1.AgentPolicySpec.Direction
+	14, // 3: outrigger.policy.v1alpha1.AgentPolicySpec.ports:type_name -> outrigger.policy.v1alpha1.Port
+	2,  // 4: outrigger.policy.v1alpha1.AgentPolicySpec.mcp_base_protocol_methods_option:type_name -> outrigger.policy.v1alpha1.AgentPolicySpec.BaseProtocolMethods
+	18, // 5: outrigger.policy.v1alpha1.AgentPolicySpec.rules:type_name -> outrigger.policy.v1alpha1.Rule
+	15, // 6: outrigger.policy.v1alpha1.AgentPolicySpec.recorded_arguments:type_name -> outrigger.policy.v1alpha1.RecordedArguments
+	0,  // 7: outrigger.policy.v1alpha1.AgentPolicySpec.mcp_linked_resources_option:type_name -> outrigger.policy.v1alpha1.AgentPolicySpec.LinkedResources
+	16, // 8: outrigger.policy.v1alpha1.AgentPolicySpec.jwt:type_name -> outrigger.policy.v1alpha1.JWTAuthentication
+	13, // 9: outrigger.policy.v1alpha1.Target.selector:type_name -> outrigger.policy.v1alpha1.LabelSelector
+	24, // 10: outrigger.policy.v1alpha1.LabelSelector.match_labels:type_name -> outrigger.policy.v1alpha1.LabelSelector.MatchLabelsEntry
+	3,  // 11: outrigger.policy.v1alpha1.Port.protocol:type_name -> outrigger.policy.v1alpha1.Port.Protocol
+	4,  // 12: outrigger.policy.v1alpha1.RecordedArguments.form:type_name -> outrigger.policy.v1alpha1.RecordedArguments.Form
+	17, // 13: outrigger.policy.v1alpha1.JWTAuthentication.issuers:type_name -> outrigger.policy.v1alpha1.JWTIssuer
+	5,  // 14: outrigger.policy.v1alpha1.JWTAuthentication.presence:type_name -> outrigger.policy.v1alpha1.JWTAuthentication.Presence
+	6,  // 15: outrigger.policy.v1alpha1.JWTAuthentication.unacceptable:type_name -> outrigger.policy.v1alpha1.JWTAuthentication.Unacceptable
+	7,  // 16: outrigger.policy.v1alpha1.JWTAuthentication.forwarding:type_name -> outrigger.policy.v1alpha1.JWTAuthentication.Forwarding
+	8,  // 17: outrigger.policy.v1alpha1.Rule.action:type_name -> outrigger.policy.v1alpha1.Rule.Action
+	9,  // 18: outrigger.policy.v1alpha1.Rule.mode:type_name -> outrigger.policy.v1alpha1.Rule.Mode
+	19, // 19: outrigger.policy.v1alpha1.Rule.source:type_name -> outrigger.policy.v1alpha1.Source
+	21, // 20: outrigger.policy.v1alpha1.Rule.mcp:type_name -> outrigger.policy.v1alpha1.MCPAttributes
+	20, // 21: outrigger.policy.v1alpha1.Source.service_accounts:type_name -> outrigger.policy.v1alpha1.ServiceAccount
+	22, // 22: outrigger.policy.v1alpha1.MCPAttributes.arguments:type_name -> outrigger.policy.v1alpha1.Argument
+	23, // 23: outrigger.policy.v1alpha1.Argument.in:type_name -> outrigger.policy.v1alpha1.StringList
+	24, // [24:24] is the sub-list for method output_type
+	24, // [24:24] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_outrigger_policy_v1alpha1_agent_policy_proto_init() }
@@ -1352,7 +2032,12 @@ func file_outrigger_policy_v1alpha1_agent_policy_proto_init() {
 	if File_outrigger_policy_v1alpha1_agent_policy_proto != nil {
 		return
 	}
-	file_outrigger_policy_v1alpha1_agent_policy_proto_msgTypes[9].OneofWrappers = []any{
+	file_outrigger_policy_v1alpha1_agent_policy_proto_msgTypes[7].OneofWrappers = []any{
+		(*JWTIssuer_JwksUri)(nil),
+		(*JWTIssuer_JwksFile)(nil),
+		(*JWTIssuer_Jwks)(nil),
+	}
+	file_outrigger_policy_v1alpha1_agent_policy_proto_msgTypes[12].OneofWrappers = []any{
 		(*Argument_Exact)(nil),
 		(*Argument_Glob)(nil),
 		(*Argument_In)(nil),
@@ -1363,8 +2048,8 @@ func file_outrigger_policy_v1alpha1_agent_policy_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_outrigger_policy_v1alpha1_agent_policy_proto_rawDesc), len(file_outrigger_policy_v1alpha1_agent_policy_proto_rawDesc)),
-			NumEnums:      5,
-			NumMessages:   12,
+			NumEnums:      10,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
