@@ -26,7 +26,9 @@ import (
 const (
 	Raw  = "raw"  // TCP, io.Copy both ways, which on Linux is splice
 	TLS  = "tls"  // as raw, with one mutual TLS connection between the two for each
-	XNet = "xnet" // golang.org/x/net/http2's Server and Transport, CONNECT over mutual TLS
+	XNet = "xnet" // golang.org/x/net/http2's Server and Transport, CONNECT over mutual TLS, request bodies from an io.Pipe
+	// XNetDirect is XNet with the app's connection itself as request body.
+	XNetDirect = "xnet-direct"
 )
 
 // Sides of a pair.
@@ -90,9 +92,9 @@ func Run(ctx context.Context, c Config) error {
 			return err
 		}
 		return serve(ctx, tls.NewListener(ln, config), func(down net.Conn) { relay(down, dialer("tcp", c.App)) })
-	case XNet + " " + Client:
+	case XNet + " " + Client, XNetDirect + " " + Client:
 		return c.xnetClient(ctx, ln)
-	case XNet + " " + Server:
+	case XNet + " " + Server, XNetDirect + " " + Server:
 		return c.xnetServer(ctx, ln)
 	}
 	ln.Close()

@@ -26,25 +26,45 @@ func (c *Config) xnetClient(ctx context.Context, ln net.Listener) error {
 	defer transport.CloseIdleConnections()
 	return serve(ctx, ln, func(down net.Conn) {
 		defer down.Close()
-		req := (&http.Request{
-			Method: http.MethodConnect,
-			URL:    &url.URL{Scheme: "https", Host: c.To},
-			Host:   c.App,
-			Header: http.Header{},
-			Body:   io.NopCloser(down), // the transport reads it and sends what it got
-		}).WithContext(ctx)
-		res, err := transport.RoundTrip(req)
-		if err != nil {
-			return
+		body := io.NopCloser(down)
+		var up sync.WaitGroup
+		if c.Kind == XNet {
+			pr, pw := io.Pipe()
+			up.Go(func() { _ = pw.CloseWithError(copyAll(pw, down)) })
+			body = pr
 		}
-		defer res.Body.Close()
-		if res.StatusCode != http.StatusOK {
-			return
-		}
-		buf := copyBuffers.Get().(*[]byte)
-		defer copyBuffers.Put(buf)
-		_, _ = io.CopyBuffer(writerOnly{down}, res.Body, *buf)
+		c.xnetCarry(ctx, transport, down, body)
+		body.Close()
+		down.Close()
+		up.Wait()
 	})
+}
+
+// xnetCarry sends body and passes on the answer.
+func (c *Config) xnetCarry(ctx context.Context, transport *http2.Transport, down net.Conn, body io.ReadCloser) {
+	req := (&http.Request{
+		Method: http.MethodConnect,
+		URL:    &url.URL{Scheme: "https", Host: c.To},
+		Host:   c.App,
+		Header: http.Header{},
+		Body:   body,
+	}).WithContext(ctx)
+	res, err := transport.RoundTrip(req)
+	if err != nil {
+		return
+	}
+	defer res.Body.Close()
+	if res.StatusCode == http.StatusOK {
+		_ = copyAll(down, res.Body) // either end notices by itself that the other is gone
+	}
+}
+
+// copyAll is io.Copy with a buffer that was lent.
+func copyAll(to io.Writer, from io.Reader) error {
+	buf := copyBuffers.Get().(*[]byte)
+	defer copyBuffers.Put(buf)
+	_, err := io.CopyBuffer(writerOnly{to}, readerOnly{from}, *buf)
+	return err
 }
 
 // xnetServer dials what a CONNECT asks for, on an http2.Server with its defaults.
@@ -82,9 +102,7 @@ func carryConnect(w http.ResponseWriter, r *http.Request) {
 	}
 	var up sync.WaitGroup
 	up.Go(func() {
-		buf := copyBuffers.Get().(*[]byte)
-		defer copyBuffers.Put(buf)
-		_, _ = io.CopyBuffer(writerOnly{c}, r.Body, *buf)
+		_ = copyAll(c, r.Body)
 		_ = c.(*net.TCPConn).CloseWrite()
 	})
 	defer up.Wait()
@@ -106,5 +124,8 @@ func carryConnect(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// writerOnly hides ReadFrom, which would bring a buffer of its own.
-type writerOnly struct{ io.Writer }
+// These hide ReadFrom and WriteTo, which would bring a buffer of their own.
+type (
+	writerOnly struct{ io.Writer }
+	readerOnly struct{ io.Reader }
+)

@@ -26,6 +26,7 @@ const (
 	rawTCP   = "raw TCP"
 	tlsOnly  = "TLS only"
 	stock    = "x/net/http2"
+	direct   = "x/net direct"
 	envoyTwo = "Envoy"
 )
 

@@ -23,8 +23,8 @@ func goals() []goal {
 		}, times}
 	}
 	return []goal{
-		cpu("bulk up, 1 streams", 0.50), cpu("bulk down, 1 streams", 0.50),
-		cpu("bulk up, 8 streams", 0.52), cpu("bulk down, 8 streams", 0.52),
+		cpu("bulk up, streams=1", 0.50), cpu("bulk down, streams=1", 0.50),
+		cpu("bulk up, streams=8", 0.52), cpu("bulk down, streams=8", 0.52),
 		cpu("echo 64 B, c=1", 0.70), cpu("echo 64 B, c=32", 0.70), cpu("echo 4 KiB, c=32", 0.42),
 		cpu("new tunnels on a warm connection, c=4", 0.65),
 	}

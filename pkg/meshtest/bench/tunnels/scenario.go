@@ -34,7 +34,7 @@ func (c *Config) scenarios() []scenario {
 func (c *Config) bulk(direction string, streams int, transfer func(net.Conn, int64) error) scenario {
 	bytes := c.Bytes / int64(streams)
 	return scenario{
-		group: "bulk", name: fmt.Sprintf("bulk %s, %d streams", direction, streams), unit: "GB",
+		group: "bulk", name: fmt.Sprintf("bulk %s, streams=%d", direction, streams), unit: "GB",
 		run: func(ctx context.Context, ch *chain) sample {
 			all, err := ch.open(ctx, streams)
 			if err != nil {

@@ -23,6 +23,7 @@ type Config struct {
 	Bytes    int64         // of each bulk transfer, all streams together
 	Echo     time.Duration // of each round of messages
 	Tunnels  int           // opened in each round
+	Direct   bool          // add an x/net pair without a pipe
 	Spin     bool          // keep the CPUs from sleeping where latency is measured
 }
 
