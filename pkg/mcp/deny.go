@@ -104,13 +104,15 @@ func appendErrorHead(dst, id []byte) []byte {
 func (e *exchange) denied(c *call) (status, code int, body []byte) {
 	status, code = 200, codeInvalidParams
 	text, data := "", ""
+	if c.kind == request {
+		if status, code, body, ok := e.forms.answer(e.formKey(c), c); ok {
+			return status, code, body
+		}
+	}
 	switch {
 	case c.kind != request:
 		status, code, text = 403, codeRefused, "not allowed"
 	case c.object.Kind == policy.KindTool:
-		if body, code, ok := e.unknownTools.answer(e.place(), c); ok {
-			return status, code, body
-		}
 		text = unknown("tool", c)
 	case c.object.Kind == policy.KindPrompt:
 		text = unknown("prompt", c)

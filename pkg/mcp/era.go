@@ -34,6 +34,8 @@ func (e *exchange) settle(header string, m *message) *refusal {
 			data: `{"supported":` + supportedRevisions + `,"requested":` + quote(header) + `}`}
 	case meta.Kind() != 0 && !isText:
 		return &refusal{status: 400, code: codeInvalidParams, problem: "the protocol version in _meta is not a string"}
+	case meta.Kind() != 0 && header == "" && e.session != nil && e.session.key.endpoint != "":
+		return nil // HTTP+SSE has no version header that a server could read otherwise
 	case meta.Kind() != 0 && inBody != header:
 		return &refusal{status: 400, code: codeHeaderMismatch, problem: "the MCP-Protocol-Version header and the version in _meta differ"}
 	case header == rev2607 && meta.Kind() == 0 && m.Kind == request:

@@ -6,41 +6,56 @@ import (
 	"sync"
 
 	"github.com/outrigger-mesh/outrigger/pkg/jsonrpc"
+	"github.com/outrigger-mesh/outrigger/pkg/policy"
 )
 
 const (
 	maxForm  = 4096 // bytes of an answer that is taken as a form
-	maxForms = 1024 // places
+	maxForms = 4096
 )
 
-// forms are how servers answer a call of a tool they do not have. A tool that
-// policy hides is answered in the same words, as soon as one such answer passed
-// by; before that, in the Go SDK's. All denied names get the same answer at any
-// time, whether the server has the tool or not.
+// forms are how servers answer when they are asked for what they do not have. A
+// thing that policy hides is answered in the same words, with the same HTTP status,
+// as soon as one such answer passed by; before that, in the Go SDK's. All denied
+// names get the same answer at any time, whether the server has the thing or not.
 //
 // An answer is a form only if it says nothing else: it came for one caller and
 // will be shown to others.
 type forms struct {
 	mu sync.Mutex // guards what follows
-	of map[place]form
+	of map[formKey]form
+}
+
+// A formKey is what servers answer in different ways: each its own, to each method
+// and kind of thing, and in each era, whose results have other members.
+type formKey struct {
+	place  place
+	method string
+	kind   policy.Kind
+	modern bool
 }
 
 // A form is a result or an error, in the pieces between which the name stands.
 type form struct {
+	status int    // of HTTP
 	member string // "result" or "error"
 	code   int
 	pieces [][]byte
 }
 
-func newForms() *forms { return &forms{of: map[place]form{}} }
+func newForms() *forms { return &forms{of: map[formKey]form{}} }
 
-// learn looks whether m, the answer to c, says that there is no such tool.
-func (f *forms) learn(p place, c *call, m *message) {
-	v, learned := m.Error, form{member: "error", code: int(m.Code)}
-	text, plain := "", false
+func (e *exchange) formKey(c *call) formKey {
+	return formKey{e.place(), c.name, c.object.Kind, e.modern}
+}
+
+// learn looks whether m, the answer to c, says that there is no such thing.
+func (f *forms) learn(key formKey, c *call, m *message) {
+	v, learned := m.Error, form{status: c.record.Status, member: "error", code: int(m.Code)}
+	text, times, plain := "", 0, false
 	if v.Kind() != 0 {
-		text, plain = errorText(v)
-	} else {
+		text, times, plain = errorText(v, c.object.Name)
+	} else if c.object.Kind == policy.KindTool {
 		v, learned.member, learned.code = m.Result, "result", 0
 		text, plain = resultText(v)
 	}
@@ -51,27 +66,35 @@ func (f *forms) learn(p place, c *call, m *message) {
 	for _, piece := range bytes.Split(v.Raw, name[1:len(name)-1]) {
 		learned.pieces = append(learned.pieces, bytes.Clone(piece))
 	}
-	if len(learned.pieces) != 2 {
-		return // written in another way, or the name is a part of the rest
+	if len(learned.pieces)-1 != times+strings.Count(text, c.object.Name) {
+		return // the name is written in another way, or is a part of the rest
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if _, known := f.of[p]; known || len(f.of) < maxForms {
-		f.of[p] = learned
+	if _, known := f.of[key]; known || len(f.of) < maxForms {
+		f.of[key] = learned
 	}
 }
 
-// errorText is the message of an error that has nothing else.
-func errorText(v jsonrpc.Value) (text string, plain bool) {
+// errorText is the message of an error that has nothing else, but perhaps what was
+// asked for in its data, so many times.
+func errorText(v jsonrpc.Value, asked string) (text string, times int, plain bool) {
 	for name, member := range v.Members() {
 		switch {
 		case name.Is("message"):
 			text, plain = member.Text()
+		case name.Is("data") && member.Kind() == '{':
+			for key, value := range member.Members() {
+				if !key.Is("uri") || !value.Is(asked) {
+					return "", 0, false
+				}
+				times++
+			}
 		case !name.Is("code"):
-			return "", false
+			return "", 0, false
 		}
 	}
-	return text, plain
+	return text, times, plain
 }
 
 // resultText is the text of a tool's error that has nothing else.
@@ -107,35 +130,46 @@ func onlyText(content jsonrpc.Value) (text string, plain bool) {
 	return text, plain && n == 1
 }
 
-// saysUnknown tells whether text is one of the ways in which the servers that
-// we know say that there is no tool of that name.
-func saysUnknown(text, name string) bool {
-	before, behind, ok := strings.Cut(text, name)
-	if !ok || name == "" {
-		return false
-	}
-	before = strings.ToLower(strings.TrimRight(before, `"'`))
-	before = strings.TrimPrefix(before, "mcp error -32602: ")
-	behind = strings.ToLower(strings.TrimLeft(behind, `"'`))
-	switch before {
-	case "unknown tool ", "unknown tool: ", "tool not found: ":
-		return behind == ""
-	case "tool ":
-		return behind == " not found"
-	}
-	return false
+// vocabulary is all that a form may say besides the name: whoever the answer was
+// for, others learn nothing from it.
+var vocabulary = map[string]bool{
+	"tool": true, "resource": true, "prompt": true, "uri": true, "template": true, "handler": true, "name": true,
+	"for": true, "the": true, "a": true, "is": true, "was": true, "does": true, "no": true, "not": true, "such": true,
+	"found": true, "exist": true, "exists": true, "unknown": true, "invalid": true, "params": true,
+	"mcp": true, "error": true, "-32602": true, "-32002": true,
 }
 
-// answer is the place's own answer to a call of a tool it does not have.
-func (f *forms) answer(p place, c *call) (body []byte, code int, ok bool) {
+// denials are the words of which a form has one: what it says is that there is
+// nothing, not that something is wrong with it.
+var denials = map[string]bool{"not": true, "no": true, "unknown": true}
+
+// saysUnknown tells whether text says, and says only, that there is nothing of
+// that name.
+func saysUnknown(text, name string) bool {
+	if name == "" || strings.Count(text, name) > 1 {
+		return false
+	}
+	text = strings.ToLower(strings.Replace(text, name, " ", 1))
+	denies := false
+	for word := range strings.FieldsFuncSeq(text, func(r rune) bool { return strings.ContainsRune(" :'\"`.,()", r) }) {
+		if !vocabulary[word] {
+			return false
+		}
+		denies = denies || denials[word]
+	}
+	return denies
+}
+
+// answer is the place's own answer to a call for something it does not have.
+func (f *forms) answer(key formKey, c *call) (status, code int, body []byte, ok bool) {
 	f.mu.Lock()
-	learned, ok := f.of[p]
+	learned, ok := f.of[key]
 	f.mu.Unlock()
 	if !ok || len(c.object.Name) > maxEcho {
-		return nil, 0, false
+		return 0, 0, nil, false
 	}
 	name := []byte(quote(c.object.Name))
 	body = append(append([]byte(`{"jsonrpc":"2.0","id":`), c.id.Raw...), `,"`+learned.member+`":`...)
 	body = append(body, bytes.Join(learned.pieces, name[1:len(name)-1])...)
-	return append(body, '}'), learned.code, true
+	return learned.status, learned.code, append(body, '}'), true
 }

@@ -66,7 +66,7 @@ func or[T int | time.Duration](v, def T) T {
 // exchanges on other ports pass it by. One layer serves all connections of a
 // sidecar: sessions and handles live in it.
 func New(c Config) inspect.Layer {
-	g := &governor{config: c.withDefaults(), handles: newOwners(), unknownTools: newForms(), params: paramsShape(), result: resultShape()}
+	g := &governor{config: c.withDefaults(), handles: newOwners(), forms: newForms(), params: paramsShape(), result: resultShape()}
 	g.sessions = newSessions(g.config)
 	g.exchanges.New = func() any { return newExchange(g) }
 	return func(next inspect.Handler) inspect.Handler {
@@ -81,11 +81,11 @@ func New(c Config) inspect.Layer {
 
 // A governor is what all exchanges share.
 type governor struct {
-	config       Config
-	sessions     *sessions
-	handles      *owners
-	unknownTools *forms
-	exchanges    sync.Pool // of *exchange
+	config    Config
+	sessions  *sessions
+	handles   *owners
+	forms     *forms
+	exchanges sync.Pool // of *exchange
 
 	params, result *jsonrpc.Shape
 }

@@ -11,8 +11,9 @@ import (
 // doc itself unless something in it must not be seen. It may return a denial in
 // the answer's place.
 func (e *exchange) rewrite(c *call, m *message, doc []byte) (out []byte, problem string) {
-	if c.method == &toolsCall || c.method.name == "tools/call" {
-		e.unknownTools.learn(e.place(), c, m)
+	switch c.object.Kind {
+	case policy.KindTool, policy.KindResource, policy.KindTemplate, policy.KindPrompt:
+		e.forms.learn(e.formKey(c), c, m)
 	}
 	if m.Error.Kind() != 0 {
 		c.record.ErrorCode = int(m.Code)

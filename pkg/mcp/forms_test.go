@@ -1,0 +1,79 @@
+package mcp
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/outrigger-mesh/outrigger/pkg/policy"
+	"github.com/outrigger-mesh/outrigger/pkg/telemetry"
+)
+
+// shown is what a caller is answered who asks for a denied thing, after the server
+// gave the answer to the question for another one.
+func shown(t *testing.T, kind policy.Kind, asked, answer, denied string) string {
+	t.Helper()
+	g := &governor{config: Config{}.withDefaults(), params: paramsShape(), result: resultShape()}
+	m, err := g.newAnswerParser().Message([]byte(`{"jsonrpc":"2.0","id":1,` + answer + `}`))
+	if err != nil {
+		t.Fatalf("%s: %v", answer, err)
+	}
+	f, key := newForms(), formKey{kind: kind}
+	c := &call{object: policy.Object{Kind: kind, Name: asked}, record: &telemetry.Call{}}
+	c.record.Status = 400
+	f.learn(key, c, m)
+	d := &call{object: policy.Object{Kind: kind, Name: denied}}
+	d.id.Raw = []byte("2")
+	status, _, body, ok := f.answer(key, d)
+	if !ok {
+		return ""
+	}
+	if status != 400 {
+		t.Errorf("the status is %d", status)
+	}
+	return strings.TrimSuffix(strings.TrimPrefix(string(body), `{"jsonrpc":"2.0","id":2,`), "}")
+}
+
+func TestHiddenThingsAreAnsweredAsTheServerAnswersUnknownOnes(t *testing.T) {
+	for _, c := range []struct {
+		kind         policy.Kind
+		answer, want string
+	}{
+		{policy.KindTool, `"error":{"code":-32602,"message":"unknown tool \"ask\""}`, `"error":{"code":-32602,"message":"unknown tool \"hid\""}`},
+		{policy.KindTool, `"error":{"code":-32602,"message":"tool 'ask' not found: tool not found"}`, `"error":{"code":-32602,"message":"tool 'hid' not found: tool not found"}`},
+		{policy.KindTool, `"result":{"content":[{"type":"text","text":"MCP error -32602: Tool ask not found"}],"isError":true}`,
+			`"result":{"content":[{"type":"text","text":"MCP error -32602: Tool hid not found"}],"isError":true}`},
+		{policy.KindTool, `"result":{"content":[{"type":"text","text":"Unknown tool: 'ask'"}],"isError":true,"resultType":"complete"}`,
+			`"result":{"content":[{"type":"text","text":"Unknown tool: 'hid'"}],"isError":true,"resultType":"complete"}`},
+		{policy.KindResource, `"error":{"code":-32002,"message":"handler not found for resource URI 'ask': resource not found"}`,
+			`"error":{"code":-32002,"message":"handler not found for resource URI 'hid': resource not found"}`},
+		{policy.KindResource, `"error":{"code":-32602,"message":"Resource not found","data":{"uri":"ask"}}`,
+			`"error":{"code":-32602,"message":"Resource not found","data":{"uri":"hid"}}`},
+		{policy.KindResource, `"error":{"code":-32602,"message":"Resource not found"}`, `"error":{"code":-32602,"message":"Resource not found"}`},
+		{policy.KindPrompt, `"error":{"code":-32602,"message":"Prompt ask not found"}`, `"error":{"code":-32602,"message":"Prompt hid not found"}`},
+
+		// What says more, or names the thing in a way that is not seen, is not learned.
+		{policy.KindTool, `"error":{"code":-32602,"message":"unknown tool ask for alice"}`, ""},
+		{policy.KindTool, `"error":{"code":-32602,"message":"tool ask found"}`, ""},
+		{policy.KindTool, `"error":{"code":-32602,"message":"unknown tool \u0061sk"}`, ""},
+		{policy.KindTool, `"error":{"code":-32602,"message":"unknown tool ask","data":{"caller":"alice"}}`, ""},
+		{policy.KindTool, `"error":{"code":-32602,"message":"unknown tool ask","data":"alice"}`, ""},
+		{policy.KindTool, `"error":{"code":-32602,"message":"unknown tool ask","other":1}`, ""},
+		{policy.KindTool, `"result":{"content":[{"type":"text","text":"Tool ask not found"}],"isError":false}`, ""},
+		{policy.KindTool, `"result":{"content":[{"type":"text","text":"Tool ask not found"},{"type":"text","text":"x"}],"isError":true}`, ""},
+		{policy.KindResource, `"error":{"code":-32002,"message":"Resource not found","data":{"uri":"file:///other"}}`, ""},
+		{policy.KindResource, `"result":{"contents":[]}`, ""},
+	} {
+		if got := shown(t, c.kind, "ask", c.answer, "hid"); got != c.want {
+			t.Errorf("after %s\ngot  %s\nwant %s", c.answer, got, c.want)
+		}
+	}
+}
+
+func TestANameThatIsAlsoAWordOfTheAnswerTeachesNothing(t *testing.T) {
+	for _, name := range []string{"tool", "code", "message", "error", "o"} {
+		answer := `"error":{"code":-32602,"message":"unknown tool ` + name + `"}`
+		if got := shown(t, policy.KindTool, name, answer, "hid"); strings.Contains(got, "hid") && strings.Count(got, "hid") != 1 || strings.Contains(got, `"hid":`) {
+			t.Errorf("a tool named %q taught %s", name, got)
+		}
+	}
+}
