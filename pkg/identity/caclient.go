@@ -37,6 +37,9 @@ type caClient struct {
 func (c *caClient) fetch(ctx context.Context, connect time.Duration) (*SVID, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTime)
 	defer cancel()
+	if _, err := c.plane.PerRPC().GetRequestMetadata(ctx); err != nil {
+		return nil, err // now, and not wrapped in an error of gRPC's
+	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, fmt.Errorf("make key: %w", err)
@@ -53,7 +56,7 @@ func (c *caClient) fetch(ctx context.Context, connect time.Duration) (*SVID, err
 	answer, err := authpb.NewIstioCertificateServiceClient(conn).CreateCertificate(ctx,
 		&authpb.IstioCertificateRequest{Csr: string(csr), ValidityDuration: int64(c.ttl / time.Second)})
 	if err != nil {
-		return nil, fmt.Errorf("ask CA %s for a certificate: %w", c.plane.Target(), err)
+		return nil, fmt.Errorf("ask CA %s for a certificate: %w", c.plane.Target(), c.plane.advise(err))
 	}
 	svid, err := readAnswer(answer.GetCertChain(), key, c.principal)
 	if err != nil {

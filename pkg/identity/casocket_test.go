@@ -52,9 +52,7 @@ func newCAServer(t *testing.T) *caServer {
 // start serves on the address of the first time.
 func (s *caServer) start(t *testing.T) {
 	t.Helper()
-	cert := s.front.leaf("spiffe://x/y", newKey(), func(c *x509.Certificate) {
-		c.URIs, c.IPAddresses, c.DNSNames = nil, []net.IP{net.IPv4(127, 0, 0, 1)}, []string{"istiod.istio-system.svc"}
-	})
+	cert := s.front.leaf("spiffe://x/y", newKey(), onLoopback)
 	ln, err := net.Listen("tcp", s.address)
 	do(t, err)
 	s.address = ln.Addr().String()
@@ -62,6 +60,11 @@ func (s *caServer) start(t *testing.T) {
 	authpb.RegisterIstioCertificateServiceServer(s.server, s)
 	s.done = make(chan error, 1)
 	go func(g *grpc.Server, done chan error) { done <- g.Serve(ln) }(s.server, s.done)
+}
+
+// onLoopback makes a certificate that of a CA on this host.
+func onLoopback(c *x509.Certificate) {
+	c.URIs, c.IPAddresses, c.DNSNames = nil, []net.IP{net.IPv4(127, 0, 0, 1)}, []string{"istiod.istio-system.svc"}
 }
 
 func (s *caServer) stop() {

@@ -49,18 +49,14 @@ func (p *ControlPlane) Target() string { return strings.TrimPrefix(p.Address, "h
 
 // Credentials reads the roots and answers the TLS credentials to connect with.
 func (p *ControlPlane) Credentials() (credentials.TransportCredentials, error) {
-	host, _, err := p.split()
-	if err != nil {
+	if _, _, err := p.split(); err != nil {
 		return nil, err
 	}
 	roots, err := p.roots()
 	if err != nil {
-		return nil, fmt.Errorf("control plane: read root CA: %w", err)
+		return nil, fmt.Errorf("control plane: read its roots: %w: mount them there in PEM, as istiod's ConfigMap istio-ca-root-cert has them", err)
 	}
-	if p.ServerName != "" {
-		host = p.ServerName
-	}
-	return credentials.NewTLS(&tls.Config{RootCAs: roots, ServerName: host, MinVersion: tls.VersionTLS12}), nil
+	return credentials.NewTLS(&tls.Config{RootCAs: roots, ServerName: p.name(), MinVersion: tls.VersionTLS12}), nil
 }
 
 func (p *ControlPlane) roots() (*x509.CertPool, error) {
@@ -98,11 +94,11 @@ func (c perRPC) GetRequestMetadata(context.Context, ...string) (map[string]strin
 	}
 	data, err := readFile(c.tokenFile, maxToken)
 	if err != nil {
-		return nil, fmt.Errorf("read token: %w", err)
+		return nil, fmt.Errorf("read token: %w: mount the pod's service account token there, with the audience that the CA asks for (istiod: istio-ca)", err)
 	}
 	token := strings.TrimSpace(string(data))
 	if token == "" || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return nil, fmt.Errorf("read token: %s does not hold one token", c.tokenFile)
+		return nil, fmt.Errorf("read token: %s does not hold one token: write it there, alone", c.tokenFile)
 	}
 	md["authorization"] = "Bearer " + token
 	return md, nil

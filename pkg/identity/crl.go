@@ -39,7 +39,7 @@ type CRL struct {
 	mu      sync.Mutex // guards what follows
 	set     *revocations
 	digest  [sha256.Size]byte // of the content that set was read from
-	err     error             // why the newest content is not in use
+	alarm   alarm             // why the newest content is not in use
 	changed chan struct{}
 }
 
@@ -91,7 +91,29 @@ func (c *CRL) Err() error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.err
+	return c.alarm.err
+}
+
+// FailingSince is since when the newest content of the file has not been in use;
+// zero if it is.
+func (c *CRL) FailingSince() time.Time {
+	if c == nil {
+		return time.Time{}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.alarm.since
+}
+
+// Lists is how many lists are in force and when the first of them ends, zero if
+// none does; ok is false if there never was a file that could be read, so that
+// every peer is refused.
+func (c *CRL) Lists() (count int, ends time.Time, ok bool) {
+	if c == nil {
+		return 0, time.Time{}, true
+	}
+	set, err := c.current()
+	return set.count(), set.ends(time.Time{}), err == nil
 }
 
 // current are the revocations to go by. An error means that nobody may pass.
@@ -102,7 +124,7 @@ func (c *CRL) current() (*revocations, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.set == nil {
-		return nil, c.err
+		return nil, c.alarm.err
 	}
 	return c.set, nil
 }
@@ -119,25 +141,26 @@ func (c *CRL) reload() {
 	digest := sha256.Sum256(data)
 	switch {
 	case err != nil:
-		c.fail(fmt.Errorf("read CRL file %s: %w", c.path, err))
+		c.fail(fmt.Errorf("read CRL file %s: %w: write PEM blocks of type X509 CRL there, or one CRL in DER", c.path, err))
 	case absent && c.set != nil && c.set.count() > 0:
 		c.fail(fmt.Errorf("CRL file %s is absent; empty it to take its revocations back", c.path))
 	case c.set == nil || digest != c.digest:
-		c.set, c.digest, c.err = set, digest, nil
+		c.set, c.digest = set, digest
+		c.alarm.clear()
 		close(c.changed)
 		c.changed = make(chan struct{})
 		c.log.Info("CRL loaded", "path", c.path, "lists", set.count())
 	default:
-		c.err = nil
+		c.alarm.clear()
 	}
 }
 
 // fail notes why the newest content is not in use, and says so once.
 func (c *CRL) fail(err error) {
-	if c.err != nil && c.err.Error() == err.Error() {
+	if c.alarm.err != nil && c.alarm.err.Error() == err.Error() {
 		return
 	}
-	c.err = err
+	c.alarm.raise(err)
 	c.log.Error("CRL not loaded, the one before stays in force", "path", c.path, "error", err)
 }
 

@@ -3,10 +3,13 @@ package identity
 import (
 	"context"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
+	"slices"
 	"sync"
+	"time"
 
 	"github.com/outrigger-mesh/outrigger/pkg/mesh"
 	"github.com/outrigger-mesh/outrigger/pkg/watch"
@@ -19,8 +22,9 @@ type federation struct {
 	files map[string]string // by trust domain
 	log   *slog.Logger
 
-	mu    sync.Mutex // guards what follows
-	pools map[string]*x509.CertPool
+	mu     sync.Mutex // guards what follows
+	pools  map[string]*x509.CertPool
+	alarms map[string]*alarm // of the domains whose newest bundle is not in use
 }
 
 func newFederation(files map[string]string, own mesh.Principal, log *slog.Logger) (*federation, error) {
@@ -35,13 +39,33 @@ func newFederation(files map[string]string, own mesh.Principal, log *slog.Logger
 			return nil, fmt.Errorf("trust domain %q is our own and cannot be federated", domain)
 		}
 	}
-	return &federation{files: files, log: log, pools: map[string]*x509.CertPool{}}, nil
+	return &federation{files: files, log: log, pools: map[string]*x509.CertPool{}, alarms: map[string]*alarm{}}, nil
 }
 
 func (f *federation) roots() map[string]*x509.CertPool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return maps.Clone(f.pools)
+}
+
+func (f *federation) raise(domain string, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.alarms[domain] == nil {
+		f.alarms[domain] = &alarm{}
+	}
+	f.alarms[domain].raise(err)
+}
+
+// trouble is which bundles are not in use and since when, by name of the domain.
+func (f *federation) trouble() (err error, since time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, domain := range slices.Sorted(maps.Keys(f.alarms)) {
+		a := f.alarms[domain]
+		err, since = errors.Join(err, a.err), older(since, a.since)
+	}
+	return err, since
 }
 
 // run keeps the roots fresh until ctx ends.
@@ -59,9 +83,11 @@ func (f *federation) load(domain, path string, changed func()) {
 	pool, err := readPool(path)
 	if err != nil {
 		f.log.Error("federated bundle not loaded, the one before stays in force", "trust_domain", domain, "path", path, "error", err)
+		f.raise(domain, fmt.Errorf("roots of federated trust domain %q: read %s: %w", domain, path, err))
 		return
 	}
 	f.mu.Lock()
+	delete(f.alarms, domain)
 	same := pool.Equal(f.pools[domain])
 	if !same {
 		f.pools[domain] = pool

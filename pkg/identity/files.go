@@ -67,6 +67,7 @@ func (f *Files) load() {
 	}
 	digest := sha256.Sum256(bytes.Join(content[:], []byte{0}))
 	if digest == f.digest {
+		f.current.well() // what was wrong has been taken back
 		return
 	}
 	svid, err := ParseSVID(content[0], content[1], content[2])

@@ -18,6 +18,7 @@ type SVID struct {
 	Principal   mesh.Principal
 	Certificate *tls.Certificate
 	Bundles     map[string]*x509.CertPool // roots by trust domain
+	Roots       []*x509.Certificate       // those of our own trust domain, to be shown
 	NotBefore   time.Time
 	NotAfter    time.Time
 }

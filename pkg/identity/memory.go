@@ -2,7 +2,6 @@ package identity
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -13,7 +12,7 @@ import (
 type Memory struct {
 	mu      sync.Mutex // guards what follows
 	svid    *SVID
-	err     error         // why there is no SVID, or no newer one
+	alarm   alarm         // why there is no SVID, or no newer one
 	changed chan struct{} // made when somebody asks
 }
 
@@ -24,7 +23,8 @@ func NewMemory(svid *SVID) *Memory { return &Memory{svid: svid} }
 func (m *Memory) Set(svid *SVID) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.svid, m.err = svid, nil
+	m.svid = svid
+	m.alarm.clear()
 	m.announce()
 }
 
@@ -35,12 +35,12 @@ func (m *Memory) SVID() (*SVID, error) {
 	switch {
 	case m.svid != nil && !time.Now().After(m.svid.NotAfter):
 		return m.svid, nil
-	case m.svid != nil && m.err != nil:
-		return nil, fmt.Errorf("%w: it ended at %v: %w", ErrNoIdentity, m.svid.NotAfter, m.err)
+	case m.svid != nil && m.alarm.err != nil:
+		return nil, fmt.Errorf("%w: it ended at %v: %w", ErrNoIdentity, m.svid.NotAfter, m.alarm.err)
 	case m.svid != nil:
 		return nil, fmt.Errorf("%w: it ended at %v", ErrNoIdentity, m.svid.NotAfter)
-	case m.err != nil:
-		return nil, fmt.Errorf("%w: %w", ErrNoIdentity, m.err)
+	case m.alarm.err != nil:
+		return nil, fmt.Errorf("%w: %w", ErrNoIdentity, m.alarm.err)
 	}
 	return nil, ErrNoIdentity
 }
@@ -57,10 +57,23 @@ func (m *Memory) Changed() <-chan struct{} {
 
 // Err says why there is no SVID or why it could not be renewed; nil if all is well.
 func (m *Memory) Err() error {
-	_, err := m.SVID()
+	if _, err := m.SVID(); err != nil {
+		return err // it says why there is none
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return errors.Join(err, m.err)
+	return m.alarm.err
+}
+
+// FailingSince is since when there has been no SVID or no newer one to be had;
+// zero if all is well, or if there never was any and none was tried for.
+func (m *Memory) FailingSince() time.Time {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.svid != nil && time.Now().After(m.svid.NotAfter) {
+		return older(m.alarm.since, m.svid.NotAfter)
+	}
+	return m.alarm.since
 }
 
 // Run announces the end of the SVID until ctx ends.
@@ -104,5 +117,12 @@ func (m *Memory) announce() {
 func (m *Memory) fail(err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.err = err
+	m.alarm.raise(err)
+}
+
+// well notes that the SVID in use is the newest after all.
+func (m *Memory) well() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.alarm.clear()
 }

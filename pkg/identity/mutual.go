@@ -61,19 +61,34 @@ func (m *Mutual) Recheck(p *Peer) error {
 }
 
 // Watch calls changed whenever Recheck may answer differently because our
-// certificate, roots or CRL changed, until ctx ends. Calls do not overlap; a
-// change during one is followed by another.
+// certificate, roots or CRL changed or a list that is required ended, until ctx
+// ends. Calls do not overlap; a change during one is followed by another.
 func (m *Mutual) Watch(ctx context.Context, changed func()) error {
 	for {
 		source, crl := m.Source.Changed(), m.CRL.Changed()
+		end, stop := m.listEnds()
 		changed() // the first time, too: what happened before we looked counts
 		select {
 		case <-ctx.Done():
+			stop()
 			return nil
 		case <-source:
 		case <-crl:
+		case <-end:
 		}
+		stop()
 	}
+}
+
+// listEnds fires when the next CRL ends, if status is required; else never.
+func (m *Mutual) listEnds() (<-chan time.Time, func() bool) {
+	set, _ := m.CRL.current()
+	end := set.ends(time.Now())
+	if !m.RequireRevocationStatus || end.IsZero() {
+		return nil, func() bool { return false }
+	}
+	t := time.NewTimer(time.Until(end) + time.Millisecond) // past NextUpdate, when the list clears nobody
+	return t.C, t.Stop
 }
 
 func (m *Mutual) handshake(ctx context.Context, raw net.Conn, a *attempt, role func(net.Conn, *tls.Config) *tls.Conn) (*Conn, error) {

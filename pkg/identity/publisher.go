@@ -2,6 +2,7 @@ package identity
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 )
@@ -22,8 +23,26 @@ func (p *publisher) SVID() (*SVID, error) { return p.current.SVID() }
 // Changed is closed when SVID would next answer differently.
 func (p *publisher) Changed() <-chan struct{} { return p.current.Changed() }
 
-// Err says why there is no SVID or why it could not be renewed; nil if all is well.
-func (p *publisher) Err() error { return p.current.Err() }
+// Err says why there is no SVID, why it could not be renewed, or which federated
+// bundle could not be read; nil if all is well.
+func (p *publisher) Err() error {
+	if p.federation == nil {
+		return p.current.Err()
+	}
+	foreign, _ := p.federation.trouble()
+	return errors.Join(p.current.Err(), foreign)
+}
+
+// FailingSince is when the oldest of the troubles that Err tells of began; zero
+// if there is none.
+func (p *publisher) FailingSince() time.Time {
+	since := p.current.FailingSince()
+	if p.federation != nil {
+		_, foreign := p.federation.trouble()
+		since = older(since, foreign)
+	}
+	return since
+}
 
 // publish takes over svid, which nobody has seen yet.
 func (p *publisher) publish(svid *SVID) {

@@ -219,6 +219,28 @@ func TestARequiredStatusIsNotRememberedBeyondItsList(t *testing.T) {
 	})
 }
 
+// TestWatchTellsOfTheEndOfARequiredList: nothing else would have an open
+// connection checked again.
+func TestWatchTellsOfTheEndOfARequiredList(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		path := filepath.Join(t.TempDir(), "crl.pem")
+		do(t, os.WriteFile(path, w.root.crl(func(l *x509.RevocationList) { l.NextUpdate = time.Now().Add(time.Minute) }), 0o600))
+		m := &Mutual{Source: w.mutual.Source, CRL: must(NewCRL(CRLConfig{Path: path, Logger: quiet})), RequireRevocationStatus: true}
+		leaf := must(x509.ParseCertificate(w.root.leaf(plannerID, newKey(), nil).Certificate[0]))
+		p := &Peer{Chain: []*x509.Certificate{leaf}, usage: x509.ExtKeyUsageClientAuth}
+		var verdicts []error
+		background(t, func(ctx context.Context) error {
+			return m.Watch(ctx, func() { verdicts = append(verdicts, m.Recheck(p)) })
+		})
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		if len(verdicts) != 2 || verdicts[0] != nil || reason(verdicts[1]) != ReasonRevocation {
+			t.Errorf("verdicts: %v", verdicts)
+		}
+	})
+}
+
 // TestARevokedIntermediateCanBeAvoided: a second intermediate with the same
 // name and key, which is not revoked, leads to the root as well.
 func TestARevokedIntermediateCanBeAvoided(t *testing.T) {

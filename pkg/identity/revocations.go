@@ -47,10 +47,28 @@ func newRevocations(lists []*x509.RevocationList) *revocations {
 }
 
 func (r *revocations) count() (n int) {
+	if r == nil {
+		return 0
+	}
 	for _, lists := range r.byIssuer {
 		n += len(lists)
 	}
 	return n
+}
+
+// ends is when the first list that has not ended by now will; zero if none will.
+func (r *revocations) ends(now time.Time) (first time.Time) {
+	if r == nil {
+		return first
+	}
+	for _, lists := range r.byIssuer {
+		for _, l := range lists {
+			if end := l.crl.NextUpdate; end.After(now) {
+				first = older(first, end)
+			}
+		}
+	}
+	return first
 }
 
 // admit refuses a path on which a certificate below the root is revoked; if

@@ -63,6 +63,7 @@ func newSVID(der [][]byte, key crypto.PrivateKey, roots []*x509.Certificate) (*S
 		Principal:   p,
 		Certificate: &tls.Certificate{Certificate: der, PrivateKey: key, Leaf: leaf},
 		Bundles:     map[string]*x509.CertPool{p.TrustDomain(): pool},
+		Roots:       roots,
 		NotBefore:   leaf.NotBefore,
 		NotAfter:    leaf.NotAfter,
 	}, nil

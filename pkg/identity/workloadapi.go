@@ -56,7 +56,7 @@ func (w *WorkloadAPI) Run(ctx context.Context) error {
 				return
 			}
 			wait := r.failed(0) // the socket is near: look often
-			w.fail(fmt.Errorf("workload API %s: %w", w.config.Address, err))
+			w.fail(fmt.Errorf("workload API %s: %w", w.config.Address, adviseWorkload(err, w.config.Principal)))
 			if !pause(ctx, wait) {
 				return
 			}
@@ -123,7 +123,7 @@ func (w *WorkloadAPI) choose(offered []*x509svid.SVID) (*x509svid.SVID, error) {
 			return s, nil
 		}
 	}
-	return nil, fmt.Errorf("%d SVIDs are offered, none of them %v", len(offered), w.config.Principal)
+	return nil, fmt.Errorf("%d SVIDs are offered, none of them %v: register an entry with it whose selectors match this workload", len(offered), w.config.Principal)
 }
 
 func (w *WorkloadAPI) fail(err error) {
