@@ -5,8 +5,9 @@
 // where it denies what it would govern.
 //
 // Carriers rank: what xDS says of a name goes before what a file says of it, and
-// comes back to that when xDS removes it. Policies of different names apply
-// together, whoever carries them.
+// comes back to that when xDS removes it. Agent policies have several carriers,
+// ranked as Carrier lists them. Policies of different names apply together,
+// whoever carries them.
 package discovery
 
 import (
@@ -29,11 +30,6 @@ const (
 	AgentPolicyType   = "type.googleapis.com/outrigger.policy.v1alpha1.AgentPolicy"
 )
 
-// FileKind is what a file source delivers, for store.Config.Expect: until path
-// could be read once, nothing is allowed. The kinds that xDS delivers are the
-// store's.
-func FileKind(path string) string { return "policy file " + path }
-
 // Config says where changes go.
 type Config struct {
 	Store  *store.Store // required
@@ -50,7 +46,9 @@ type Discovery struct {
 
 	mu          sync.Mutex // guards what follows, and makes one change at a time
 	names       interner
-	local       store.Change        // what the files say, all together
+	local       store.Change        // what the files say, all together; of agent policies see policies
+	policies    carried             // agent policies, by carrier
+	extensions  extensions          // what ECDS said last
 	files       map[string]*source  // by path given to File
 	provisional map[string]bool     // authorizations by xDS that are applied although something in them is unknown
 	rejected    map[string]Rejected // by carrier and name
@@ -97,7 +95,7 @@ func (d *Discovery) Rejected() []Rejected {
 func (d *Discovery) Apply(typeURL string, updated []xds.Resource, removed []string, first bool) []xds.Rejection {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	b := &batch{Discovery: d, carrier: typeURL, snap: d.store.Snapshot(), Change: emptyChange()}
+	b := d.batch(typeURL)
 	switch typeURL {
 	case AddressType:
 		b.addresses(updated, removed)
@@ -106,8 +104,11 @@ func (d *Discovery) Apply(typeURL string, updated []xds.Resource, removed []stri
 		b.authorizations(updated, removed)
 		b.synced(first, store.KindAuthorizations)
 	case AgentPolicyType:
-		b.agentPolicies(updated, removed)
-		b.synced(first, store.KindAgentPolicies)
+		b.agentPolicies(CarrierMesh, updated, removed)
+		b.synced(first, CarrierMesh.Kind())
+	case ExtensionType:
+		b.extensionConfigs(updated, removed)
+		b.synced(first, CarrierECDS.Kind())
 	default:
 		for _, r := range updated {
 			b.reject(r.Name, fmt.Errorf("resources of type %s are not understood", typeURL))
@@ -134,6 +135,10 @@ type batch struct {
 	carrier    string
 	snap       *store.Snapshot // before the batch
 	rejections []xds.Rejection
+}
+
+func (d *Discovery) batch(carrier string) *batch {
+	return &batch{Discovery: d, carrier: carrier, snap: d.store.Snapshot(), Change: emptyChange()}
 }
 
 func (b *batch) synced(first bool, kind string) {

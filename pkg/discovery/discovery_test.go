@@ -301,10 +301,10 @@ func goodAgentPolicy(change ...func(*policypb.AgentPolicy)) *policypb.AgentPolic
 }
 
 func TestFirstResponseMarksItsKindSynced(t *testing.T) {
-	d, st := newDiscovery(t, store.KindWorkloads, store.KindAuthorizations, store.KindAgentPolicies)
+	d, st := newDiscovery(t, store.KindWorkloads, store.KindAuthorizations, CarrierMesh.Kind())
 	d.Apply(AddressType, []xds.Resource{resource(t, githubUID, githubWorkload())}, nil, true)
 	d.Apply(AuthorizationType, nil, nil, false)
-	if got := st.Snapshot().Pending(); !slices.Equal(got, []string{store.KindAuthorizations, store.KindAgentPolicies}) {
+	if got := st.Snapshot().Pending(); !slices.Equal(got, []string{store.KindAuthorizations, CarrierMesh.Kind()}) {
 		t.Fatalf("pending %v", got)
 	}
 	d.Apply(AuthorizationType, nil, nil, true)

@@ -246,7 +246,15 @@ func (d *Discovery) publish(path string) {
 	differ(change.Workloads, d.local.Workloads, next.Workloads, snap.WorkloadByUID)
 	differ(change.Services, d.local.Services, next.Services, snap.Service)
 	differ(change.Authorizations, d.local.Authorizations, next.Authorizations, snap.Authorization)
-	differ(change.AgentPolicies, d.local.AgentPolicies, next.AgentPolicies, snap.AgentPolicy)
+	b := &batch{Discovery: d, snap: snap, Change: change}
+	for key := range d.policies[CarrierFile] {
+		if next.AgentPolicies[key] == nil {
+			b.carry(CarrierFile, key, nil)
+		}
+	}
+	for key, p := range next.AgentPolicies {
+		b.carry(CarrierFile, key, p)
+	}
 	change.Synced = []string{FileKind(path)}
 	d.local = next
 	d.store.Apply(change)

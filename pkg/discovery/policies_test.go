@@ -27,7 +27,7 @@ func connects(s *store.Snapshot) bool {
 
 func ready(t *testing.T) (*Discovery, *store.Store) {
 	t.Helper()
-	d, st := newDiscovery(t, store.KindWorkloads, store.KindAuthorizations, store.KindAgentPolicies)
+	d, st := newDiscovery(t, store.KindWorkloads, store.KindAuthorizations, CarrierMesh.Kind())
 	d.Apply(AddressType, []xds.Resource{resource(t, githubUID, githubWorkload())}, nil, true)
 	d.Apply(AuthorizationType, nil, nil, true)
 	d.Apply(AgentPolicyType, nil, nil, true)

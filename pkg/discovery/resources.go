@@ -207,10 +207,10 @@ func sameName(resource, namespace, name string) error {
 	return nil
 }
 
-func (b *batch) agentPolicies(updated []xds.Resource, removed []string) {
+func (b *batch) agentPolicies(by Carrier, updated []xds.Resource, removed []string) {
 	for _, name := range removed {
 		b.note(b.carrier, name, nil)
-		b.AgentPolicies[name] = b.local.AgentPolicies[name]
+		b.carry(by, name, nil)
 	}
 	for _, r := range updated {
 		m := &policypb.AgentPolicy{}
@@ -218,23 +218,27 @@ func (b *batch) agentPolicies(updated []xds.Resource, removed []string) {
 		if err != nil {
 			m = nil
 		}
-		b.agentPolicy(r, m, err)
+		if err := b.agentPolicy(by, r.Name, r.Version, m, err); err != nil {
+			b.reject(r.Name, err)
+		} else {
+			b.note(b.carrier, r.Name, nil)
+		}
 	}
 }
 
-// agentPolicy takes in an agent policy, or err if it could not be decoded.
-func (b *batch) agentPolicy(r xds.Resource, m *policypb.AgentPolicy, err error) {
-	p, partial, err := compileAgent(r.Name, r.Version, m, err)
+// agentPolicy takes in an agent policy that is called key, or err if it could
+// not be decoded. An error says that this version is not in effect.
+func (b *batch) agentPolicy(by Carrier, key, version string, m *policypb.AgentPolicy, err error) error {
+	p, partial, err := compileAgent(key, version, m, err)
 	if err == nil {
-		b.AgentPolicies[r.Name] = p
-		b.note(b.carrier, r.Name, nil)
-		return
+		b.carry(by, key, p)
+		return nil
 	}
-	b.reject(r.Name, err)
-	if good := b.snap.AgentPolicy(r.Name); good == nil || good.Quarantined() != nil {
-		namespace, name, _ := strings.Cut(r.Name, "/")
-		b.AgentPolicies[r.Name] = policy.QuarantineAgent(name, namespace, err, partial)
+	if last := b.policies[by][key]; last == nil || last.Quarantined() != nil {
+		namespace, name, _ := strings.Cut(key, "/")
+		b.carry(by, key, policy.QuarantineAgent(name, namespace, err, partial))
 	}
+	return err
 }
 
 // compileAgent compiles m, which is called resource. partial is as much of the

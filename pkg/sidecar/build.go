@@ -47,6 +47,7 @@ type Sidecar struct {
 	register *admission.Register
 	changes  *discovery.Discovery
 	xds      *xds.Client
+	policies *xds.Client // for agent policies alone; nil if they have no connection of their own
 	server   *hbone.Server
 	tunnels  *hbone.Dialer
 	inbound  *inbound.Proxy
@@ -119,28 +120,6 @@ func (s *Sidecar) newSource(c *IdentityConfig) (identity.Source, error) {
 	return identity.NewCA(identity.CAConfig{
 		ControlPlane: s.config.caPlane(), Principal: s.self.Principal, TTL: time.Duration(c.TTL), Logger: s.logger,
 	})
-}
-
-func (s *Sidecar) buildConfiguration() (err error) {
-	expect := []string{store.KindWorkloads, store.KindAuthorizations, store.KindAgentPolicies}
-	for _, path := range s.config.Discovery.PolicyFiles { // a carrier that never delivered allows nothing
-		expect = append(expect, discovery.FileKind(path))
-	}
-	s.store = store.New(store.Config{Self: s.self, Expect: expect})
-	s.register = admission.NewRegister(s.store)
-	if s.changes, err = discovery.New(discovery.Config{Store: s.store, Self: s.self, Logger: s.logger}); err != nil {
-		return err
-	}
-	id, err := node(&s.self, s.version)
-	if err != nil {
-		return err
-	}
-	plane := s.config.discoveryPlane()
-	s.xds, err = xds.New(xds.Config{
-		Target: plane.Target(), Credentials: freshCredentials{plane}, PerRPC: plane.PerRPC(), Node: id, Handler: s.changes, Logger: s.logger,
-		Types: []xds.Type{{URL: discovery.AddressType}, {URL: discovery.AuthorizationType}, {URL: discovery.AgentPolicyType}},
-	})
-	return err
 }
 
 func (s *Sidecar) buildTunnels() (err error) {

@@ -7,6 +7,7 @@ type Config struct {
 	Workload  WorkloadConfig  `json:"workload,omitzero" jsonschema:"The pod that the sidecar serves; the injector fills this from the pod."`
 	Identity  IdentityConfig  `json:"identity,omitzero" jsonschema:"Where the sidecar's certificate comes from."`
 	Discovery DiscoveryConfig `json:"discovery,omitzero" jsonschema:"Where workloads, authorizations and agent policies come from."`
+	Policy    PolicyConfig    `json:"policy,omitzero" jsonschema:"How agent policies reach the sidecar."`
 	Inbound   InboundConfig   `json:"inbound,omitzero" jsonschema:"From the mesh to the app."`
 	Outbound  OutboundConfig  `json:"outbound,omitzero" jsonschema:"From the app to the mesh."`
 	Admin     AdminConfig     `json:"admin,omitzero" jsonschema:"Readiness, metrics and status."`
@@ -50,6 +51,17 @@ type DiscoveryConfig struct {
 	Name        string   `json:"name,omitzero" flag:"xds-name" env:"ALT_XDS_HOSTNAME" jsonschema:"Name in the xDS server's certificate, if it is not the host of its address."`
 	Token       string   `json:"token,omitzero" flag:"token-file" env:"AUTH_TOKEN" jsonschema:"File with the token that proves the pod's identity to the control plane; read again for every connection."`
 	PolicyFiles []string `json:"policyFiles,omitzero" flag:"policy-file" env:"POLICY_FILES" jsonschema:"Files or directories with agent policies, beside those that come by xDS; watched."`
+}
+
+// PolicyConfig says how agent policies reach us. Whatever is listed must deliver
+// once before anything is allowed.
+type PolicyConfig struct {
+	Carriers   []string `json:"carriers,omitzero" flag:"policy-carrier" env:"POLICY_CARRIERS" jsonschema:"What brings agent policies: mesh (our type over the xDS connection of the mesh, as outrigger-control serves it; the default), xds (our type over a connection of its own), ecds (EnvoyFilters of a stock istiod), file (only --policy-file). All that are listed must deliver once before anything is allowed; of several with one policy the first in this order is obeyed."`
+	Address    string   `json:"address,omitzero" flag:"policy-xds-address" env:"POLICY_XDS_ADDRESS" jsonschema:"host:port of the xDS server of agent policies (carrier xds)."`
+	Root       string   `json:"root,omitzero" flag:"policy-xds-root" env:"POLICY_XDS_ROOT_CA" jsonschema:"Roots that its certificate must chain to: a file, PEM text or SYSTEM; those of the mesh's xDS server by default."`
+	Name       string   `json:"name,omitzero" flag:"policy-xds-name" env:"POLICY_XDS_HOSTNAME" jsonschema:"Name in its certificate, if it is not the host of its address."`
+	Token      string   `json:"token,omitzero" flag:"policy-token-file" env:"POLICY_AUTH_TOKEN" jsonschema:"File with the token that proves the pod's identity to it; the mesh's by default. Give it one with an audience of its own if it must not be able to act as the pod."`
+	Extensions []string `json:"extensions,omitzero" flag:"policy-ecds-name" env:"POLICY_ECDS_NAMES" jsonschema:"Names of the extension configurations that hold agent policies (carrier ecds), outrigger-agent-policy by default."`
 }
 
 // InboundConfig says where the mesh reaches us and where the app is.

@@ -61,9 +61,14 @@ func (c *Config) caPlane() identity.ControlPlane {
 	return plane
 }
 
-// node is how we present ourselves: as a ztunnel, which is whom istiod serves
-// workloads and authorizations. Without NODE_NAME: istiod would add every pod of the node.
-func node(self *mesh.Self, version string) (*corev3.Node, error) {
+// The types of node that we may be. Never agentgateway: istiod crashes on it.
+const (
+	nodeZtunnel = "ztunnel" // istiod serves it workloads and authorizations
+	nodeSidecar = "sidecar" // and extension configurations; of authorizations, after the first time, only what can concern the pod
+)
+
+// node is how we present ourselves. Without NODE_NAME: istiod would add every pod of the node.
+func node(kind string, self *mesh.Self, version string) (*corev3.Node, error) {
 	metadata, err := structpb.NewStruct(map[string]any{
 		"NAME": self.Name, "NAMESPACE": self.Namespace, "SERVICE_ACCOUNT": self.Principal.ServiceAccount(),
 		"INSTANCE_IPS": joinAddresses(self), "CLUSTER_ID": self.ClusterID, "NETWORK": self.Network, "ISTIO_VERSION": version,
@@ -71,7 +76,7 @@ func node(self *mesh.Self, version string) (*corev3.Node, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make xDS node: %w", err)
 	}
-	id := fmt.Sprintf("ztunnel~%s~%s.%s~%s.svc.%s", self.Addresses[0], self.Name, self.Namespace, self.Namespace, self.ClusterDomain)
+	id := fmt.Sprintf("%s~%s~%s.%s~%s.svc.%s", kind, self.Addresses[0], self.Name, self.Namespace, self.Namespace, self.ClusterDomain)
 	return &corev3.Node{Id: id, Metadata: metadata}, nil
 }
 

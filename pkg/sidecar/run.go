@@ -126,6 +126,9 @@ func (s *Sidecar) feed(ctx context.Context, g *errgroup.Group) {
 		g.Go(func() error { return s.crl.Run(ctx) })
 	}
 	g.Go(func() error { return s.xds.Run(ctx) })
+	if s.policies != nil {
+		g.Go(func() error { return s.policies.Run(ctx) })
+	}
 	g.Go(func() error { s.register.Run(ctx); return nil })
 	g.Go(func() error { // open tunnels are checked again when roots, certificates or revocations change
 		return s.mutual.Watch(ctx, func() {
