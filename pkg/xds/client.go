@@ -3,7 +3,6 @@ package xds
 import (
 	"context"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -39,10 +38,7 @@ func New(c Config) (*Client, error) {
 	client := &Client{config: c, wake: make(chan struct{}, 1), status: Status{Target: c.Target}}
 	client.open = client.dial
 	for _, t := range c.Types {
-		s := &subscription{Type: t, wanted: map[string]bool{}, held: map[string]string{}}
-		for _, name := range t.Names {
-			s.wanted[name] = true
-		}
+		s := newSubscription(t)
 		client.subscriptions = append(client.subscriptions, s)
 		client.status.Types = append(client.status.Types, TypeStatus{URL: t.URL})
 	}
@@ -77,7 +73,17 @@ func (c *Client) Run(ctx context.Context) error {
 	}
 }
 
+// received counts a response, if it is of a type that we asked for.
+func (c *Client) received(typeURL string, bytes int) {
+	if c.config.Received != nil && c.find(typeURL) != nil {
+		c.config.Received(typeURL, bytes)
+	}
+}
+
 func (c *Client) noteEnd(end ending) {
+	if c.config.Ended != nil {
+		c.config.Ended(end.kind())
+	}
 	c.note(func(s *Status) {
 		if s.Connected {
 			s.Connected, s.Since = false, time.Now()
@@ -96,7 +102,7 @@ func (c *Client) Subscribe(typeURL string, names ...string) error {
 	return c.want(typeURL, func(s *subscription) error {
 		added := 0
 		for _, name := range names {
-			if !s.wanted[name] {
+			if _, known := s.wanted[name]; !known {
 				added++
 			}
 		}
@@ -104,18 +110,36 @@ func (c *Client) Subscribe(typeURL string, names ...string) error {
 			return fmt.Errorf("subscribe to %d names of %s: %w", len(names), typeURL, ErrTooManyNames)
 		}
 		for _, name := range names {
-			s.wanted[name] = true
+			if _, known := s.wanted[name]; !known {
+				s.want(name)
+			}
 		}
 		return nil
 	})
 }
 
-// Unsubscribe tells that the names are not needed any more. The handler is not
-// called for that.
+// Again asks anew for names that are subscribed to, by ending and beginning the
+// subscription. A control plane may know of more by then and not have said so:
+// istiod tells an on-demand client of no new pods of a service.
+func (c *Client) Again(typeURL string, names ...string) error {
+	return c.want(typeURL, func(s *subscription) error {
+		for _, name := range names {
+			if _, known := s.wanted[name]; known {
+				s.want(name)
+			}
+		}
+		return nil
+	})
+}
+
+// Unsubscribe tells that names are not needed any more. They may also be names
+// of resources that came with others, unasked. The handler is not called for
+// that, and must have forgotten the resources of these names.
 func (c *Client) Unsubscribe(typeURL string, names ...string) error {
 	return c.want(typeURL, func(s *subscription) error {
 		for _, name := range names {
 			delete(s.wanted, name)
+			s.changed[name] = true
 		}
 		return nil
 	})
@@ -145,17 +169,6 @@ func (c *Client) find(typeURL string) *subscription {
 	return nil
 }
 
-func (c *Client) wanted(s *subscription) []string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	names := make([]string, 0, len(s.wanted))
-	for name := range s.wanted {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
-}
-
 // dial makes a new connection for every stream: names are resolved, credentials
 // read and back-off counted in one place, here.
 func (c *Client) dial(ctx context.Context) (stream, func(), error) {
@@ -177,7 +190,7 @@ func (c *Client) dial(ctx context.Context) (stream, func(), error) {
 	calls := []grpc.CallOption{
 		grpc.MaxCallRecvMsgSize(c.config.MaxMessage),
 		grpc.MaxCallSendMsgSize(c.config.MaxMessage),
-		grpc.ForceCodecV2(newCodec(c.config.MaxResources)),
+		grpc.ForceCodecV2(newCodec(c.config.MaxResources, c.received)),
 	}
 	if c.config.PerRPC != nil {
 		calls = append(calls, grpc.PerRPCCredentials(c.config.PerRPC))

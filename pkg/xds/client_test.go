@@ -343,6 +343,64 @@ func TestOnDemandSubscribesApartFromACKs(t *testing.T) {
 	})
 }
 
+func TestAskingAgainEndsTheSubscriptionFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPlane()
+		client, stop := start(t, p, config(&book{}, Type{URL: typeA, OnDemand: true, Names: []string{"self"}}))
+		defer stop()
+		s := <-p.streams
+		if first := <-s.requests; !slices.Equal(first.GetResourceNamesSubscribe(), []string{"*", "self"}) {
+			t.Errorf("request %v", first)
+		}
+		if err := errors.Join(client.Subscribe(typeA, "new"), client.Again(typeA, "self", "new", "never wanted")); err != nil {
+			t.Fatal(err)
+		}
+		end, begin := <-s.requests, <-s.requests
+		if !slices.Equal(end.GetResourceNamesUnsubscribe(), []string{"self"}) || !slices.Equal(end.GetResourceNamesSubscribe(), []string{"new"}) {
+			t.Errorf("request %v", end)
+		}
+		if !slices.Equal(begin.GetResourceNamesSubscribe(), []string{"self"}) || len(begin.GetResourceNamesUnsubscribe()) != 0 {
+			t.Errorf("request %v", begin)
+		}
+		synctest.Wait()
+		if len(s.requests) != 0 {
+			t.Errorf("another request: %v", <-s.requests)
+		}
+	})
+}
+
+func TestDroppedResourcesAreNotClaimedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPlane()
+		client, stop := start(t, p, config(&book{}, Type{URL: typeA, OnDemand: true, Names: []string{"service"}}))
+		defer stop()
+		s := <-p.streams
+		<-s.requests
+		s.say("1", typeA, nil, res("service", "1"), res("pod-1", "1"), res("pod-2", "1"), res("pod-3", ""))
+		if err := client.Unsubscribe(typeA, "pod-1"); err != nil { // it came unasked, with the service
+			t.Fatal(err)
+		}
+		if r := <-s.requests; !slices.Equal(r.GetResourceNamesUnsubscribe(), []string{"pod-1"}) {
+			t.Errorf("request %v", r)
+		}
+		// Dropped, and wanted again before the control plane was told of either.
+		if err := errors.Join(client.Unsubscribe(typeA, "pod-2"), client.Subscribe(typeA, "pod-2")); err != nil {
+			t.Fatal(err)
+		}
+		<-s.requests
+		s.broken <- errors.New("gone")
+		s = <-p.streams
+		again := <-s.requests
+		if !maps.Equal(again.GetInitialResourceVersions(), map[string]string{"service": "1"}) {
+			t.Errorf("claimed %v", again.GetInitialResourceVersions())
+		}
+		// pod-3 is held without a version: whether it is still there must be asked.
+		if !slices.Equal(again.GetResourceNamesSubscribe(), []string{"*", "pod-2", "service", "pod-3"}) {
+			t.Errorf("asked for %v", again.GetResourceNamesSubscribe())
+		}
+	})
+}
+
 func TestPanicOfTheHandlerEndsTheStreamOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, b := newPlane(), &book{panics: true}
@@ -365,11 +423,11 @@ func TestPanicOfTheHandlerEndsTheStreamOnly(t *testing.T) {
 }
 
 func TestInitialVersionsFitIntoOneRequest(t *testing.T) {
-	s := &subscription{Type: Type{URL: typeA}, held: map[string]string{}}
+	s := newSubscription(Type{URL: typeA})
 	for i := range 100_000 {
 		s.held[fmt.Sprintf("Kubernetes//Pod/namespace/workload-with-a-long-name-%d", i)] = "0123456789abcdef"
 	}
-	r := s.initial(nil)
+	r := s.initial()
 	if len(r.GetInitialResourceVersions())+len(s.unclaimed) != len(s.held) || len(s.unclaimed) == 0 {
 		t.Fatalf("%d told, %d not, of %d", len(r.GetInitialResourceVersions()), len(s.unclaimed), len(s.held))
 	}

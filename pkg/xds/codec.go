@@ -16,10 +16,11 @@ import (
 type boundedCodec struct {
 	encoding.CodecV2
 	resources int
+	received  func(typeURL string, bytes int)
 }
 
-func newCodec(resources int) boundedCodec {
-	return boundedCodec{encoding.GetCodecV2(proto.Name), resources}
+func newCodec(resources int, received func(typeURL string, bytes int)) boundedCodec {
+	return boundedCodec{encoding.GetCodecV2(proto.Name), resources, received}
 }
 
 func (c boundedCodec) Unmarshal(data mem.BufferSlice, v any) error {
@@ -32,7 +33,11 @@ func (c boundedCodec) Unmarshal(data mem.BufferSlice, v any) error {
 	if err := checkCounts(buffer.ReadOnlyData(), c.resources); err != nil {
 		return err
 	}
-	return protobuf.Unmarshal(buffer.ReadOnlyData(), response)
+	if err := protobuf.Unmarshal(buffer.ReadOnlyData(), response); err != nil {
+		return err
+	}
+	c.received(response.GetTypeUrl(), len(buffer.ReadOnlyData()))
+	return nil
 }
 
 // Field numbers of DeltaDiscoveryResponse and Resource.

@@ -111,7 +111,7 @@ func TestGarbageFromTheWireIsSurvived(t *testing.T) {
 
 func TestUnknownFieldsReachTheHandler(t *testing.T) {
 	body := protowire.AppendBytes(protowire.AppendTag(nil, 777, protowire.BytesType), []byte("new"))
-	s := &subscription{Type: Type{URL: typeA}, held: map[string]string{}}
+	s := newSubscription(Type{URL: typeA})
 	d, err := s.read(&discoveryv3.DeltaDiscoveryResponse{TypeUrl: typeA, Resources: []*discoveryv3.Resource{{Name: "a", Resource: &anypb.Any{TypeUrl: typeA, Value: body}}}}, 10)
 	if err != nil || string(d.updated[0].Body.Value) != string(body) {
 		t.Fatalf("got %+v, %v", d, err)

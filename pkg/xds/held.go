@@ -2,6 +2,7 @@ package xds
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
@@ -13,10 +14,14 @@ import (
 const maxVersions = 3 << 20
 
 // A subscription is what the client knows of one type, across streams. Only
-// the goroutine of Run touches it, save for wanted, which the client's lock guards.
+// the goroutine of Run touches it, save for what the client's lock guards.
 type subscription struct {
 	Type
-	wanted map[string]bool // names to be subscribed to
+
+	// Guarded by the client's lock:
+	wanted  map[string]uint64 // names to be subscribed to; the number grows when one is to be asked for again
+	changed map[string]bool   // names to tell the control plane of; true if the handler has dropped what has that name
+	times   uint64            // how often a name was wanted
 
 	// held are the resources the handler has been given, with the version it
 	// accepted. The version is empty if there is none or if the last one was
@@ -25,24 +30,41 @@ type subscription struct {
 	delivered bool // whether the handler has had a response
 
 	// Of the current stream:
-	asked     map[string]bool     // names the control plane was asked for
+	asked     map[string]uint64   // names the control plane was asked for, with their number in wanted
 	unclaimed map[string]struct{} // held, but the control plane was not told so
 	answered  bool                // whether a response came
 }
 
+func newSubscription(t Type) *subscription {
+	s := &subscription{Type: t, wanted: map[string]uint64{}, changed: map[string]bool{}, held: map[string]string{}}
+	for _, name := range t.Names {
+		s.want(name)
+	}
+	return s
+}
+
+func (s *subscription) want(name string) {
+	s.times++
+	s.wanted[name] = s.times
+	s.changed[name] = s.changed[name] // in any case there
+}
+
+// forget takes note of what the handler has dropped, whether it is wanted again
+// by now or not.
+func (s *subscription) forget() {
+	for name, dropped := range s.changed {
+		if dropped {
+			delete(s.held, name)
+		}
+	}
+}
+
 // initial is the first request of the type on a new stream.
-func (s *subscription) initial(wanted []string) *discoveryv3.DeltaDiscoveryRequest {
+func (s *subscription) initial() *discoveryv3.DeltaDiscoveryRequest {
 	r := &discoveryv3.DeltaDiscoveryRequest{TypeUrl: s.URL}
-	s.asked, s.answered = make(map[string]bool, len(wanted)), false
-	for _, name := range wanted {
-		s.asked[name] = true
-	}
-	r.ResourceNamesSubscribe = wanted
-	if s.OnDemand {
-		// Without names this request would mean "all".
-		r.ResourceNamesSubscribe = append([]string{"*"}, wanted...)
-		r.ResourceNamesUnsubscribe = []string{"*"}
-	}
+	s.forget()
+	clear(s.changed)
+	s.asked, s.answered = maps.Clone(s.wanted), false
 	s.unclaimed = map[string]struct{}{}
 	size := 0
 	for name, version := range s.held {
@@ -56,7 +78,45 @@ func (s *subscription) initial(wanted []string) *discoveryv3.DeltaDiscoveryReque
 		}
 		r.InitialResourceVersions[name] = version
 	}
+	names := slices.Sorted(maps.Keys(s.wanted))
+	if s.OnDemand {
+		// What is held and came unasked would be neither updated nor removed.
+		for name := range s.unclaimed {
+			if _, wanted := s.wanted[name]; !wanted {
+				names = append(names, name)
+			}
+		}
+		// Without names this request would mean "all".
+		names = append([]string{"*"}, names...)
+		r.ResourceNamesUnsubscribe = []string{"*"}
+	}
+	r.ResourceNamesSubscribe = names
 	return r
+}
+
+// changes are the requests that tell of the names that have changed: what is
+// new and what ended, and what is to be asked for again.
+func (s *subscription) changes() (change, again *discoveryv3.DeltaDiscoveryRequest) {
+	change, again = &discoveryv3.DeltaDiscoveryRequest{TypeUrl: s.URL}, &discoveryv3.DeltaDiscoveryRequest{TypeUrl: s.URL}
+	s.forget()
+	for _, name := range slices.Sorted(maps.Keys(s.changed)) {
+		now, wanted := s.wanted[name]
+		last, asked := s.asked[name]
+		switch {
+		case !wanted:
+			delete(s.asked, name)
+			change.ResourceNamesUnsubscribe = append(change.ResourceNamesUnsubscribe, name)
+			continue
+		case !asked:
+			change.ResourceNamesSubscribe = append(change.ResourceNamesSubscribe, name)
+		case last != now:
+			change.ResourceNamesUnsubscribe = append(change.ResourceNamesUnsubscribe, name)
+			again.ResourceNamesSubscribe = append(again.ResourceNamesSubscribe, name)
+		}
+		s.asked[name] = now
+	}
+	clear(s.changed)
+	return change, again
 }
 
 // A delta is a response made ready for the handler.

@@ -122,6 +122,15 @@ func TestAgainstGoControlPlane(t *testing.T) {
 	f := &feed{}
 	c := config(f, Type{URL: realType})
 	c.Target = p.address
+	var messages, bytes atomic.Int64
+	ends := make(chan End, 1000)
+	c.Received = func(typeURL string, n int) {
+		if typeURL == realType {
+			messages.Add(1)
+			bytes.Add(int64(n))
+		}
+	}
+	c.Ended = func(e End) { ends <- e }
 	client := run(t, c)
 	has := func(names ...string) func() bool {
 		want := map[string]bool{}
@@ -146,11 +155,17 @@ func TestAgainstGoControlPlane(t *testing.T) {
 		t.Fatalf("NACK %v", nack)
 	}
 	eventually(t, "d arrives beside the bad one", has("b", "c", "d"))
+	if messages.Load() < 4 || bytes.Load() < 100 || len(ends) != 0 {
+		t.Errorf("%d messages of %d bytes, %d ends", messages.Load(), bytes.Load(), len(ends))
+	}
 	<-p.initial
 
 	// The control plane dies; it comes back with b deleted and e added.
 	p.stop()
 	eventually(t, "the loss shows", func() bool { s := client.Status(); return !s.Connected && s.Error != "" })
+	if first, then := <-ends, <-ends; first != EndError && first != EndRenewed && first != EndComplete || then != EndUnopened {
+		t.Errorf("the stream ended by %d, and the next by %d", first, then)
+	}
 	if !has("b", "c", "d")() {
 		t.Fatalf("content %v after the loss", f.names())
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"runtime/debug"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -19,20 +18,29 @@ import (
 
 // An ending says how a stream went.
 type ending struct {
-	err   error         // never nil
-	lived time.Duration // since the stream was open
+	err    error         // never nil
+	opened bool          // whether there was a stream at all
+	lived  time.Duration // since the stream was open
 }
 
 func (e ending) healthy() bool { return e.lived >= healthyAfter }
 
 // clean tells whether the control plane ended the stream in an orderly way, as
 // istiod does every half hour to spread the load.
-func (e ending) clean() bool {
+func (e ending) clean() bool { return e.kind() == EndRenewed || e.kind() == EndComplete }
+
+func (e ending) kind() End {
+	if !e.opened {
+		return EndUnopened
+	}
 	if errors.Is(e.err, io.EOF) {
-		return true
+		return EndComplete
 	}
 	s, ok := status.FromError(e.err)
-	return ok && s.Code() == codes.Unavailable && strings.Contains(s.Message(), "received prior goaway: code: NO_ERROR")
+	if ok && s.Code() == codes.Unavailable && strings.Contains(s.Message(), "received prior goaway: code: NO_ERROR") {
+		return EndRenewed
+	}
+	return EndError
 }
 
 // session is the life of one stream.
@@ -56,7 +64,7 @@ func (c *Client) session(ctx context.Context) (end ending) {
 		end.err = err
 		return end
 	}
-	opened = time.Now()
+	opened, end.opened = time.Now(), true
 	defer hangUp()
 	defer cancel()
 	responses := make(chan *discoveryv3.DeltaDiscoveryResponse)
@@ -126,7 +134,9 @@ func (c *Client) converse(str stream, responses <-chan *discoveryv3.DeltaDiscove
 // begin subscribes to every type. The node is named once, as xDS has it.
 func (c *Client) begin(str stream) error {
 	for i, s := range c.subscriptions {
-		r := s.initial(c.wanted(s))
+		c.mu.Lock()
+		r := s.initial()
+		c.mu.Unlock()
 		if i == 0 {
 			r.Node = c.config.Node
 		}
@@ -193,32 +203,23 @@ func merge(rejected, unusable []Rejection) []Rejection {
 	return rejected
 }
 
-// update tells the control plane how the wanted names have changed.
+// update tells the control plane how the wanted names have changed. Names to be
+// asked for again go in a request of their own, after the one that ends them.
 func (c *Client) update(str stream) error {
 	for _, s := range c.subscriptions {
 		if s.wildcard() {
 			continue
 		}
-		r := &discoveryv3.DeltaDiscoveryRequest{TypeUrl: s.URL}
-		wanted := c.wanted(s)
-		for _, name := range wanted {
-			if !s.asked[name] {
-				s.asked[name] = true
-				r.ResourceNamesSubscribe = append(r.ResourceNamesSubscribe, name)
+		c.mu.Lock()
+		change, again := s.changes()
+		c.mu.Unlock()
+		for _, r := range []*discoveryv3.DeltaDiscoveryRequest{change, again} {
+			if len(r.GetResourceNamesSubscribe())+len(r.GetResourceNamesUnsubscribe()) == 0 {
+				continue
 			}
-		}
-		for name := range s.asked {
-			if _, ok := slices.BinarySearch(wanted, name); !ok {
-				delete(s.asked, name)
-				delete(s.held, name)
-				r.ResourceNamesUnsubscribe = append(r.ResourceNamesUnsubscribe, name)
+			if err := send(str, r); err != nil {
+				return err
 			}
-		}
-		if len(r.ResourceNamesSubscribe)+len(r.ResourceNamesUnsubscribe) == 0 {
-			continue
-		}
-		if err := send(str, r); err != nil {
-			return err
 		}
 	}
 	return nil

@@ -54,6 +54,16 @@ type Handler interface {
 	Apply(typeURL string, updated []Resource, removed []string, first bool) []Rejection
 }
 
+// An End is how a stream ended.
+type End uint8
+
+const (
+	EndUnopened End = iota + 1 // it could not be opened
+	EndError                   // it broke, or the control plane ended it with an error
+	EndRenewed                 // the control plane asked for a new connection, as istiod does every half hour
+	EndComplete                // the control plane simply ended it
+)
+
 // A Type is a kind of resource to subscribe to.
 type Type struct {
 	URL   string
@@ -83,6 +93,9 @@ type Config struct {
 	Types   []Type       // required; distinct
 	Handler Handler      // required
 	Logger  *slog.Logger // nil: discards
+
+	Received func(typeURL string, bytes int) // told of every response of a type in Types; nil: nobody
+	Ended    func(End)                       // told of every stream's end; nil: nobody
 
 	MaxMessage     int           // bytes of one response; 0 means 64 MiB
 	MaxResources   int           // of one type; 0 means 1,000,000
