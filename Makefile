@@ -16,7 +16,7 @@ STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 BUF         := go run github.com/bufbuild/buf/cmd/buf@v1.75.0
 
 # All build tags of tests that `make test` leaves out.
-TAGS := netns,conformance,spire
+TAGS := netns,conformance,spire,istiod
 
 # What the binaries say they are.
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
@@ -83,6 +83,15 @@ netns: ## Run the tests that need network namespaces, iptables and ip
 .PHONY: spire
 spire: ## Get certificates from a real SPIRE, built once into the cache (about 15 minutes)
 	@dir=$$(pkg/identity/testdata/build-spire.sh) && OUTRIGGER_SPIRE=$$dir go test -tags spire -count=1 -run SPIRE $(TESTFLAGS) ./pkg/identity
+
+.PHONY: istio-testbed
+istio-testbed: ## Build a real istiod and kube-apiserver into the cache, once (about 10 minutes), and say where
+	@istio/testbed
+
+.PHONY: contract
+contract: ## Hold outrigger-control, Istio's fake and a real istiod to one contract, and run sidecars under istiod
+	@dir=$$(istio/testbed) && packages=$$(.ci/tagged istiod) && echo go test -tags istiod $$packages && \
+	OUTRIGGER_ISTIO=$$dir go test -tags istiod -count=1 -timeout 12m $(TESTFLAGS) $$packages
 
 .PHONY: clean
 clean: ## Remove what was built
