@@ -106,11 +106,23 @@ func resultText(v jsonrpc.Value) (text string, plain bool) {
 			isError = member.Kind() == 't'
 		case name.Is("content"):
 			text, plain = onlyText(member)
+		case name.Is("_meta") && onlyServerInfo(member):
 		case !name.Is("resultType") || !member.Is("complete"):
 			return "", false
 		}
 	}
 	return text, plain && isError
+}
+
+// onlyServerInfo tells whether _meta says nothing but who the server is, which is
+// the same for everybody.
+func onlyServerInfo(meta jsonrpc.Value) bool {
+	for name := range meta.Members() {
+		if !name.Is("io.modelcontextprotocol/serverInfo") {
+			return false
+		}
+	}
+	return meta.Kind() == '{'
 }
 
 // onlyText is the text of an array that has one text.

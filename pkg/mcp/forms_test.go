@@ -44,6 +44,8 @@ func TestHiddenThingsAreAnsweredAsTheServerAnswersUnknownOnes(t *testing.T) {
 			`"result":{"content":[{"type":"text","text":"MCP error -32602: Tool hid not found"}],"isError":true}`},
 		{policy.KindTool, `"result":{"content":[{"type":"text","text":"Unknown tool: 'ask'"}],"isError":true,"resultType":"complete"}`,
 			`"result":{"content":[{"type":"text","text":"Unknown tool: 'hid'"}],"isError":true,"resultType":"complete"}`},
+		{policy.KindTool, `"result":{"content":[{"text":"Unknown tool: 'ask'","type":"text"}],"isError":true,"resultType":"complete","_meta":{"io.modelcontextprotocol/serverInfo":{"name":"fastmcp"}}}`,
+			`"result":{"content":[{"text":"Unknown tool: 'hid'","type":"text"}],"isError":true,"resultType":"complete","_meta":{"io.modelcontextprotocol/serverInfo":{"name":"fastmcp"}}}`},
 		{policy.KindResource, `"error":{"code":-32002,"message":"handler not found for resource URI 'ask': resource not found"}`,
 			`"error":{"code":-32002,"message":"handler not found for resource URI 'hid': resource not found"}`},
 		{policy.KindResource, `"error":{"code":-32602,"message":"Resource not found","data":{"uri":"ask"}}`,
@@ -62,6 +64,7 @@ func TestHiddenThingsAreAnsweredAsTheServerAnswersUnknownOnes(t *testing.T) {
 		{policy.KindTool, `"result":{"content":[{"type":"text","text":"Tool ask not found"},{"type":"text","text":"x"}],"isError":true}`, ""},
 		{policy.KindResource, `"error":{"code":-32002,"message":"Resource not found","data":{"uri":"file:///other"}}`, ""},
 		{policy.KindResource, `"result":{"contents":[]}`, ""},
+		{policy.KindTool, `"result":{"content":[{"type":"text","text":"Tool ask not found"}],"isError":true,"_meta":{"trace":1}}`, ""},
 	} {
 		if got := shown(t, c.kind, "ask", c.answer, "hid"); got != c.want {
 			t.Errorf("after %s\ngot  %s\nwant %s", c.answer, got, c.want)
