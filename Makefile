@@ -16,7 +16,7 @@ STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 BUF         := go run github.com/bufbuild/buf/cmd/buf@v1.75.0
 
 # All build tags of tests that `make test` leaves out.
-TAGS := netns,conformance,spire,istiod
+TAGS := netns,conformance,spire,istiod,sdks
 
 # What the binaries say they are.
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
@@ -74,6 +74,10 @@ demo: build ## Watch an agent's calls cross a small mesh on loopback; DEMO=... a
 .PHONY: conformance
 conformance: ## Run the MCP conformance suite direct and through the sidecars; needs npm
 	go test -tags conformance -count=1 -timeout 15m $(TESTFLAGS) ./pkg/meshtest/conformance/...
+
+.PHONY: sdks
+sdks: ## Let real MCP clients and servers of five SDKs meet through the sidecars; needs npm and python3
+	go test -tags sdks -count=1 -timeout 15m $(TESTFLAGS) ./pkg/meshtest/sdks
 
 .PHONY: netns
 netns: ## Run the tests that need network namespaces, iptables and ip
