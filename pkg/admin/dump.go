@@ -12,6 +12,7 @@ type Dump struct {
 	Version       any           `json:"version"`
 	Config        any           `json:"config"`
 	Certificates  []Certificate `json:"certificates"`
+	Revocations   *Revocations  `json:"revocations,omitempty"` // nil without a CRL file
 }
 
 // A Workload is a mesh.Workload in a Dump.
@@ -105,6 +106,18 @@ type Certificate struct {
 	State     string `json:"state"` // Initializing, Available or "Unavailable: why"
 	CertChain []Cert `json:"certChain"`
 	RootCerts []Cert `json:"rootCerts"`
+
+	Problem      string `json:"problem,omitempty"`      // why it could not be renewed, or what else of it is not up to date
+	ProblemSince string `json:"problemSince,omitempty"` // RFC 3339
+}
+
+// Revocations are a file of CRLs in a Dump.
+type Revocations struct {
+	Path         string `json:"path"`
+	Lists        int    `json:"lists"`               // in force
+	FirstEnds    string `json:"firstEnds,omitempty"` // RFC 3339
+	Problem      string `json:"problem,omitempty"`   // why the newest content of the file is not in use
+	ProblemSince string `json:"problemSince,omitempty"`
 }
 
 // A Cert is one X.509 certificate in a Dump.

@@ -45,6 +45,8 @@ type Config struct {
 	AppAddress string
 	// DeclareMCP tells the server's sidecar that the app's port speaks MCP.
 	DeclareMCP bool
+	// Adjust changes the configuration of the sidecar of a service account.
+	Adjust func(account string, c *sidecar.Config)
 	// WithoutControl leaves the control plane down until StartControl.
 	WithoutControl bool
 }
@@ -238,6 +240,9 @@ func (m *Mesh) startSidecar(ns, account string, ip netip.Addr, forwards ...sidec
 	c.Admin = sidecar.AdminConfig{Address: port(15000), Metrics: port(15020), Readiness: port(readyPort)}
 	c.Records = sidecar.RecordsConfig{AccessLog: m.file("access-" + account), Audit: m.Audit(account), Format: "json", Level: "warn"}
 	c.Drain.Deadline = sidecar.Duration(time.Second)
+	if m.config.Adjust != nil {
+		m.config.Adjust(account, &c)
+	}
 	s, err := sidecar.New(c, sidecar.Options{Version: "test", Log: testLog{m.t}})
 	if err != nil {
 		m.t.Fatal(err)

@@ -2,7 +2,6 @@ package sidecar
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"strconv"
@@ -65,26 +64,36 @@ func (s *Sidecar) gauges() error {
 			}
 			return svid.NotAfter
 		},
+		CertificateStale: s.source.FailingSince,
+		CRL:              s.crlGauges(),
 	})
+}
+
+// crlGauges is nil without a CRL: there is nothing to tell then.
+func (s *Sidecar) crlGauges() func() telemetry.CRL {
+	if s.crl == nil {
+		return nil
+	}
+	return func() telemetry.CRL {
+		count, ends, _ := s.crl.Lists()
+		return telemetry.CRL{Lists: count, Ends: ends, Stale: s.crl.FailingSince()}
+	}
 }
 
 func (s *Sidecar) facts() []admin.Fact {
 	snap := s.store.Snapshot()
 	counts := snap.Counts()
-	certificate := "none"
-	if svid, err := s.source.SVID(); err == nil {
-		certificate = "valid until " + svid.NotAfter.UTC().Format(time.RFC3339)
-	} else if !errors.Is(err, context.Canceled) {
-		certificate = err.Error()
-	}
 	facts := []admin.Fact{
 		{Name: "identity", Value: s.self.Principal.String()},
-		{Name: "certificate", Value: certificate},
+		{Name: "certificate", Value: s.certificateState()},
 		{Name: "control plane", Value: s.controlPlane()},
 		{Name: "configuration", Value: fmt.Sprintf("version %d: %d workloads, %d services, %d authorizations, %d agent policies",
 			snap.Version(), counts.Workloads, counts.Services, counts.Authorizations, counts.AgentPolicies)},
 		{Name: "pending", Value: strings.Join(s.Pending(), ", ")},
 		{Name: "open connections", Value: strconv.Itoa(s.register.Open())},
+	}
+	if revocations := s.revocationState(); revocations != "" {
+		facts = append(facts, admin.Fact{Name: "revocations", Value: revocations})
 	}
 	if p := snap.Policies(); p != nil {
 		for _, problem := range p.Problems() {

@@ -40,7 +40,7 @@ type Sidecar struct {
 	stop    func()        // closes quit, once
 
 	recorder *telemetry.Recorder
-	source   identity.Source
+	source   source
 	crl      *identity.CRL
 	mutual   *identity.Mutual
 	store    *store.Store
@@ -92,34 +92,6 @@ func (s *Sidecar) openLog(path string) (io.Writer, error) {
 	}
 	s.logs = append(s.logs, f)
 	return f, nil
-}
-
-func (s *Sidecar) buildIdentity() (err error) {
-	c := &s.config.Identity
-	if s.source, err = s.newSource(c); err != nil {
-		return err
-	}
-	if c.CRLFile != "" {
-		if s.crl, err = identity.NewCRL(identity.CRLConfig{Path: c.CRLFile, Logger: s.logger}); err != nil {
-			return err
-		}
-	}
-	s.mutual = &identity.Mutual{Source: s.source, CRL: s.crl}
-	return nil
-}
-
-func (s *Sidecar) newSource(c *IdentityConfig) (identity.Source, error) {
-	switch c.Provider {
-	case providerFiles:
-		return identity.NewFiles(identity.FilesConfig{
-			Cert: c.CertFile, Key: c.KeyFile, Bundle: c.BundleFile, Principal: s.self.Principal, Logger: s.logger,
-		})
-	case providerWorkloadAPI:
-		return identity.NewWorkloadAPI(identity.WorkloadAPIConfig{Address: c.Socket, Principal: s.self.Principal, Logger: s.logger})
-	}
-	return identity.NewCA(identity.CAConfig{
-		ControlPlane: s.config.caPlane(), Principal: s.self.Principal, TTL: time.Duration(c.TTL), Logger: s.logger,
-	})
 }
 
 func (s *Sidecar) buildTunnels() (err error) {

@@ -42,6 +42,11 @@ type IdentityConfig struct {
 	BundleFile string   `json:"bundleFile,omitzero" flag:"bundle-file" env:"IDENTITY_BUNDLE_FILE" jsonschema:"PEM roots of the trust domain (provider files)."`
 	Socket     string   `json:"socket,omitzero" flag:"workload-api-socket" env:"SPIFFE_ENDPOINT_SOCKET" jsonschema:"Address of the SPIFFE Workload API, e.g. unix:///run/spire/agent.sock (provider workload-api)."`
 	CRLFile    string   `json:"crlFile,omitzero" flag:"crl-file" env:"CRL_PATH" jsonschema:"PEM or DER list of revoked certificates; watched."`
+
+	RequireRevocationStatus bool              `json:"requireRevocationStatus,omitzero" flag:"require-revocation-status" env:"REQUIRE_REVOCATION_STATUS" jsonschema:"Refuse a peer unless a current list of each of its issuers clears it; without it, who is on no list passes."`
+	TrustDomainAliases      []string          `json:"trustDomainAliases,omitzero" flag:"trust-domain-alias" env:"TRUST_DOMAIN_ALIASES" jsonschema:"Other names of the pod's own trust domain. Who bears one must chain to the own roots, and is as good as its namesake where a peer is expected."`
+	FederatedBundles        map[string]string `json:"federatedBundles,omitzero" flag:"federated-bundle" env:"FEDERATED_BUNDLES" jsonschema:"PEM files with the roots of foreign trust domains, as domain=file; watched. Nobody of a domain that is neither ours nor listed is admitted (providers ca and files; the workload API brings its own)."`
+	AllowTLS12              bool              `json:"allowTLS12,omitzero" flag:"allow-tls12" env:"TLS12_ENABLED" jsonschema:"Admit peers that speak TLS 1.2 with ECDHE and AES-GCM, besides TLS 1.3."`
 }
 
 // DiscoveryConfig says where configuration comes from.

@@ -127,19 +127,6 @@ func (c *Config) mcpPorts() ([]uint16, error) {
 	return ports, nil
 }
 
-func (c *Config) validateIdentity() error {
-	switch c.Identity.Provider {
-	case providerCA, providerWorkloadAPI:
-		return nil
-	case providerFiles:
-		if c.Identity.CertFile == "" || c.Identity.KeyFile == "" || c.Identity.BundleFile == "" {
-			return &ConfigError{"identity", "provider files needs three files", "set identity.certFile, identity.keyFile and identity.bundleFile"}
-		}
-		return nil
-	}
-	return &ConfigError{"identity.provider", fmt.Sprintf("%q is not a provider", c.Identity.Provider), "use ca, files or workload-api"}
-}
-
 func (c *Config) validateRecords() error {
 	if !slices.Contains([]string{"plain", "json"}, c.Records.Format) {
 		return &ConfigError{"records.format", fmt.Sprintf("%q is not a format", c.Records.Format), "use plain or json"}

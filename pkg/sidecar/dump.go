@@ -22,6 +22,7 @@ func (s *Sidecar) dump() any {
 		Version:       map[string]string{"version": s.version},
 		Config:        s.config,
 		Certificates:  s.certificates(),
+		Revocations:   s.revocations(),
 	}
 }
 
@@ -60,6 +61,25 @@ func (s *Sidecar) certificates() []admin.Certificate {
 			chain = append(chain, cert)
 		}
 	}
-	c.CertChain = admin.Certs(chain)
+	c.CertChain, c.RootCerts = admin.Certs(chain), admin.Certs(svid.Roots)
+	if trouble := s.source.Err(); trouble != nil {
+		c.Problem, c.ProblemSince = trouble.Error(), stamp(s.source.FailingSince())
+	}
 	return []admin.Certificate{c}
+}
+
+// revocations is nil without a CRL.
+func (s *Sidecar) revocations() *admin.Revocations {
+	if s.crl == nil {
+		return nil
+	}
+	count, ends, _ := s.crl.Lists()
+	r := &admin.Revocations{Path: s.config.Identity.CRLFile, Lists: count}
+	if !ends.IsZero() {
+		r.FirstEnds = stamp(ends)
+	}
+	if trouble := s.crl.Err(); trouble != nil {
+		r.Problem, r.ProblemSince = trouble.Error(), stamp(s.crl.FailingSince())
+	}
+	return r
 }

@@ -182,5 +182,8 @@ func (s *Sidecar) Pending() []string {
 	if _, err := s.source.SVID(); err != nil {
 		pending = append(pending, "certificate")
 	}
+	if _, _, ok := s.crl.Lists(); !ok {
+		pending = append(pending, "certificate revocation list")
+	}
 	return pending
 }

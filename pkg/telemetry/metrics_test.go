@@ -173,10 +173,13 @@ func TestGaugesAreReadWhenScraped(t *testing.T) {
 		b := newBench(t, Config{Version: "1.2.3"})
 		defer b.close(t)
 		stream := XDS{Since: time.Now()}
+		stale := time.Now()
 		g := Gauges{
 			XDS:               func() XDS { return stream },
 			Snapshot:          func() uint64 { return 12 },
 			CertificateExpiry: func() time.Time { return time.Unix(1e9, 0) },
+			CertificateStale:  func() time.Time { return stale },
+			CRL:               func() CRL { return CRL{Lists: 2, Ends: time.Unix(2e9, 0), Stale: stale} },
 		}
 		if err := b.Watch(g); err != nil {
 			t.Fatal(err)
@@ -187,7 +190,11 @@ func TestGaugesAreReadWhenScraped(t *testing.T) {
 		time.Sleep(time.Minute)
 		expect(t, b.Recorder, "outrigger_xds", "outrigger_xds_connected 1", "outrigger_xds_staleness_seconds 0")
 		expect(t, b.Recorder, "outrigger_snapshot", "outrigger_snapshot_version 12")
-		expect(t, b.Recorder, "outrigger_certificate", "outrigger_certificate_expiry_timestamp_seconds 1e+09")
+		expect(t, b.Recorder, "outrigger_certificate", "outrigger_certificate_expiry_timestamp_seconds 1e+09", "outrigger_certificate_staleness_seconds 150")
+		expect(t, b.Recorder, "outrigger_crl", "outrigger_crl_expiry_timestamp_seconds 2e+09", "outrigger_crl_lists 2", "outrigger_crl_staleness_seconds 150")
+		stale = time.Time{}
+		expect(t, b.Recorder, "outrigger_certificate_staleness", "outrigger_certificate_staleness_seconds 0")
+		expect(t, b.Recorder, "outrigger_crl_staleness", "outrigger_crl_staleness_seconds 0")
 		expect(t, b.Recorder, "istio_build", `istio_build{component="outrigger",tag="1.2.3"} 1`)
 		if b.Watch(g) == nil {
 			t.Error("the same gauges were added twice")
