@@ -85,7 +85,7 @@ netns: ## Run the tests that need network namespaces, iptables and ip
 	go test -tags netns -count=1 -timeout 10m $(TESTFLAGS) $$packages
 
 .PHONY: spire
-spire: ## Get certificates from a real SPIRE, built once into the cache (about 15 minutes)
+spire: ## Get certificates from a real SPIRE, built once into the cache (three CPU-minutes)
 	@dir=$$(pkg/identity/testdata/build-spire.sh) && OUTRIGGER_SPIRE=$$dir go test -tags spire -count=1 -run SPIRE $(TESTFLAGS) ./pkg/identity
 
 .PHONY: istio-testbed
