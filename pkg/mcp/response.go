@@ -6,6 +6,9 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
 	"github.com/outrigger-mesh/outrigger/pkg/inspect"
 )
 
@@ -129,6 +132,8 @@ func (e *exchange) respondJSON(up *inspect.Response) *inspect.Response {
 func (e *exchange) inspectSingle(status int) (body []byte, problem string) {
 	m, err := e.answers.Message(e.in)
 	switch {
+	case err != nil && status >= 400 && isHTTPError(e.in):
+		return e.in, ""
 	case err != nil:
 		return nil, err.Error()
 	case m.Kind != response:
@@ -142,10 +147,39 @@ func (e *exchange) inspectSingle(status int) (body []byte, problem string) {
 		return nil, "it is a result with an error status"
 	}
 	c := e.outstanding(m.ID.Key)
-	if c == nil {
+	switch {
+	case c == nil && status >= 400 && m.Error.Kind() != 0:
+		// A server that did not get as far as our id says so with one of its own, such
+		// as "server-error". It is the status that tells clients what happened.
+		for _, c := range e.calls {
+			c.record.ErrorCode = int(m.Code)
+		}
+		return e.in, ""
+	case c == nil:
 		return nil, "it answers another request"
 	}
 	return e.rewrite(c, m, e.in)
+}
+
+// isHTTPError tells whether doc explains an HTTP error outside of JSON-RPC, as a
+// resource server does that wants a token (RFC 6750 §3): an object of texts and
+// numbers under names that no client takes for a message.
+func isHTTPError(doc []byte) bool {
+	var members map[string]jsontext.Value
+	if len(doc) > maxPlain || json.Unmarshal(doc, &members) != nil || len(members) == 0 {
+		return false
+	}
+	for name, v := range members {
+		switch name {
+		case "error", "error_description", "error_uri", "scope", "message", "detail", "title", "status", "code":
+		default:
+			return false
+		}
+		if k := v.Kind(); k != '"' && k != '0' && k != 'n' {
+			return false
+		}
+	}
+	return true
 }
 
 // inspectBatch inspects the array that answers a batch.
