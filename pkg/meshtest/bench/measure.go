@@ -7,13 +7,14 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"text/tabwriter"
 	"time"
+
+	"github.com/outrigger-mesh/outrigger/pkg/meshtest/bench/process"
 )
 
 // A sample is one round of one path.
@@ -82,11 +83,8 @@ func (b *bed) round(ctx context.Context, p path, callers, calls int) (sample, er
 		defer s.close()
 		sessions[i] = s
 	}
-	between, err := cpu(p.pids...)
-	if err != nil {
-		return sample{}, err
-	}
-	all, err := cpu(append([]int{os.Getpid(), b.endpoints.Processes["mcp-server"]}, p.pids...)...)
+	pids := append([]int{os.Getpid(), b.endpoints.Processes["mcp-server"]}, p.pids...)
+	before, err := meters(pids...)
 	if err != nil {
 		return sample{}, err
 	}
@@ -94,17 +92,14 @@ func (b *bed) round(ctx context.Context, p path, callers, calls int) (sample, er
 	if err != nil {
 		return sample{}, err
 	}
-	betweenAfter, err := cpu(p.pids...)
-	if err != nil {
-		return sample{}, err
-	}
-	allAfter, err := cpu(append([]int{os.Getpid(), b.endpoints.Processes["mcp-server"]}, p.pids...)...)
+	after, err := meters(pids...)
 	if err != nil {
 		return sample{}, err
 	}
 	slices.Sort(took)
 	n := time.Duration(len(took))
-	return sample{took[len(took)/2], took[len(took)*99/100], (betweenAfter - between) / n, (allAfter - all) / n}, nil
+	const ends = 2 // client and server, before what stands between
+	return sample{took[len(took)/2], took[len(took)*99/100], spent(before[ends:], after[ends:]) / n, spent(before, after) / n}, nil
 }
 
 func callAll(ctx context.Context, sessions []*session, calls int) ([]time.Duration, error) {
@@ -131,26 +126,25 @@ func callAll(ctx context.Context, sessions []*session, calls int) ([]time.Durati
 	return slices.Concat(took...), nil
 }
 
-// cpu is the time that processes have spent, user and system, in the kernel's
-// ticks of 10 ms.
-func cpu(pids ...int) (time.Duration, error) {
-	var total time.Duration
-	for _, pid := range pids {
-		data, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
-		if err != nil {
-			return 0, err
-		}
-		// After the name in parentheses, utime and stime are the 12th and 13th fields (proc(5)).
-		fields := strings.Fields(string(data[bytes.LastIndexByte(data, ')')+1:]))
-		for _, f := range fields[11:13] {
-			ticks, err := strconv.ParseInt(f, 10, 64)
-			if err != nil {
-				return 0, err
-			}
-			total += time.Duration(ticks) * 10 * time.Millisecond
+// meters are what processes have spent.
+func meters(pids ...int) ([]process.Meter, error) {
+	all := make([]process.Meter, len(pids))
+	for i, pid := range pids {
+		var err error
+		if all[i], err = process.Read(pid); err != nil {
+			return nil, err
 		}
 	}
-	return total, nil
+	return all, nil
+}
+
+// spent is the sum of what processes have spent between two readings.
+func spent(before, after []process.Meter) time.Duration {
+	var total time.Duration
+	for i := range after {
+		total += after[i].Since(before[i]).Total()
+	}
+	return total
 }
 
 // A session is an MCP session on a connection of its own, without an SDK, so

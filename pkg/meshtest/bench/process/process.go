@@ -11,7 +11,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -37,6 +39,7 @@ type Process struct {
 type Group struct {
 	Dir string // for their logs
 
+	mu  sync.Mutex // guards what follows
 	all []*Process
 }
 
@@ -56,20 +59,36 @@ func (g *Group) Launch(name, path string, args ...string) (*Process, error) {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
 	p.PID = p.cmd.Process.Pid
+	if err := raiseFiles(p.PID); err != nil {
+		return nil, errors.Join(fmt.Errorf("let %s open more files: %w", name, err), p.cmd.Process.Kill(), p.cmd.Wait())
+	}
 	go func() {
 		_ = p.cmd.Wait() // how it ended is in its log
 		close(p.done)
 	}()
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	g.all = append(g.all, p)
 	return p, nil
 }
 
 // Stop ends the programs, the last one first.
 func (g *Group) Stop() {
-	for i := len(g.all) - 1; i >= 0; i-- {
-		g.all[i].Stop()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, p := range slices.Backward(g.all) {
+		p.Stop()
 	}
 	g.all = nil
+}
+
+// Kill ends the programs at once. Stop must still be called.
+func (g *Group) Kill() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, p := range g.all {
+		_ = p.cmd.Process.Kill() // fails if it has ended
+	}
 }
 
 // Stop asks the program to end, and insists after a while.

@@ -3,8 +3,11 @@
 package tunnels
 
 import (
+	"context"
 	"fmt"
+	"net"
 	"net/netip"
+	"time"
 
 	"github.com/outrigger-mesh/outrigger/pkg/meshtest/bench/process"
 )
@@ -18,6 +21,9 @@ type chain struct {
 	server *process.Process
 	admin  [2]string // host:port of the profiles of client and server; "" for none
 	fds    int       // descriptors that a tunnel takes of the side that holds more
+
+	// start starts a client side at an address that leads to a port of the server's address.
+	start func(ctx context.Context, at byte, port uint16) (*process.Process, error)
 }
 
 // The chains' names, and the order in which they are printed.
@@ -42,28 +48,43 @@ func (p place) at(last byte, port uint16) string {
 
 const (
 	clientIP = 11
+	freshIP  = 12 // of a second client side
 	serverIP = 21
 
 	frontPort  = 8080
 	serverPort = 15008
+	gatePort   = 15009 // where a gate stands before the server
 	appPort    = 9000
 	adminPort  = 15000
 )
 
-func (p place) front() string       { return p.at(clientIP, frontPort) }
-func (p place) server() string      { return p.at(serverIP, serverPort) }
-func (p place) app() string         { return p.at(serverIP, appPort) }
-func (p place) clientAdmin() string { return p.at(clientIP, adminPort) }
-func (p place) serverAdmin() string { return p.at(serverIP, adminPort) }
+func (p place) front() string  { return p.at(clientIP, frontPort) }
+func (p place) server() string { return p.at(serverIP, serverPort) }
+func (p place) app() string    { return p.at(serverIP, appPort) }
 
-// usage is what both sides have spent since earlier readings.
+// begin starts the client side that all scenarios but one use.
+func (c *chain) begin(ctx context.Context) (_ *chain, err error) {
+	c.client, err = c.start(ctx, clientIP, serverPort)
+	return c, err
+}
+
+// meters are what client and server have spent.
 type meters [2]process.Meter
 
-func (c *chain) meters() (m meters, err error) {
-	for i, p := range []*process.Process{c.client, c.server} {
+func (c *chain) meters(client *process.Process) (m meters, err error) {
+	for i, p := range []*process.Process{client, c.server} {
 		if m[i], err = process.Read(p.PID); err != nil {
 			return m, fmt.Errorf("%s, %s: %w", c.name, p.Name, err)
 		}
 	}
 	return m, nil
+}
+
+// dial connects to a front.
+func (c *chain) dial(ctx context.Context, front string) (net.Conn, error) {
+	conn, err := (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: -1}).DialContext(ctx, "tcp", front)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", c.name, err)
+	}
+	return conn, nil
 }

@@ -24,7 +24,7 @@ func (c *chain) open(ctx context.Context, n int) (conns, error) {
 	g.SetLimit(8)
 	for i := range all {
 		g.Go(func() (err error) {
-			all[i], err = c.tunnel(ctx)
+			all[i], err = c.tunnel(ctx, c.place.front())
 			return err
 		})
 	}
@@ -36,13 +36,13 @@ func (c *chain) open(ctx context.Context, n int) (conns, error) {
 }
 
 // tunnel opens one: it asks the app for one byte.
-func (c *chain) tunnel(ctx context.Context) (net.Conn, error) {
-	conn, err := c.dial(ctx)
+func (c *chain) tunnel(ctx context.Context, front string) (net.Conn, error) {
+	conn, err := c.dial(ctx, front)
 	if err != nil {
 		return nil, err
 	}
 	_ = conn.SetDeadline(time.Now().Add(patience)) // fails only on a closed connection
-	if err := baseline.Ask(conn, baseline.AskSource, 1); err == nil {
+	if err = baseline.Ask(conn, baseline.AskSource, 1); err == nil {
 		_, err = io.ReadFull(conn, make([]byte, 1))
 	}
 	if err != nil {

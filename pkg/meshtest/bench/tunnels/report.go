@@ -13,7 +13,7 @@ import (
 func (r *result) print(out io.Writer) error {
 	fmt.Fprintf(out, "\n%s\n", r.name)
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(w, "\t%ss/s\tp50\tp99\tCPU of the pair/%s\tclient user+sys\tserver user+sys\tCPU ÷ %s\t\n", r.unit, r.unit, stock)
+	fmt.Fprintf(w, "\t%s/s\tp50\tp99\tCPU of the pair/%s\tclient user+sys\tserver user+sys\tCPU ÷ %s\t\n", r.unit, r.unit, stock)
 	for _, c := range r.chains {
 		all := r.series[c.name]
 		if err := all.err(); err != nil {

@@ -19,7 +19,12 @@ type sample struct {
 
 // take measures work on a chain: how many units it did, and how long each of them took.
 func (c *chain) take(work func() (units float64, took []time.Duration, err error)) sample {
-	before, err := c.meters()
+	return c.takeWith(c.client, work)
+}
+
+// takeWith is take with another client side.
+func (c *chain) takeWith(client *process.Process, work func() (units float64, took []time.Duration, err error)) sample {
+	before, err := c.meters(client)
 	if err != nil {
 		return sample{failed: err}
 	}
@@ -29,7 +34,7 @@ func (c *chain) take(work func() (units float64, took []time.Duration, err error
 	if err != nil {
 		return sample{failed: err}
 	}
-	after, err := c.meters()
+	after, err := c.meters(client)
 	if err != nil {
 		return sample{failed: err}
 	}
@@ -79,8 +84,11 @@ func (all series) err() error {
 	return nil
 }
 
-// median is that of one value over the rounds.
+// median is that of one value over the rounds; 0 if one failed.
 func (all series) median(value func(*sample) float64) float64 {
+	if all.err() != nil {
+		return 0
+	}
 	values := make([]float64, 0, len(all))
 	for i := range all {
 		values = append(values, value(&all[i]))
@@ -101,6 +109,9 @@ func median(values []float64) float64 {
 // ratio is the median over the rounds of value ÷ the other chain's in the same
 // round: what disturbs a machine disturbs neighbours alike. 0 if there is none.
 func ratio(all, others series, value func(*sample) float64) float64 {
+	if all.err() != nil || others.err() != nil {
+		return 0
+	}
 	var ratios []float64
 	for i := range min(len(all), len(others)) {
 		if o := value(&others[i]); o > 0 {

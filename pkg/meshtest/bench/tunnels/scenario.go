@@ -10,11 +10,12 @@ import (
 
 // A scenario is one thing that is measured on every chain.
 type scenario struct {
-	group string // what --only names
-	name  string
-	unit  string
-	spin  bool // keep the CPUs from sleeping meanwhile
-	run   func(ctx context.Context, c *chain) sample
+	group   string // what --only names
+	name    string
+	unit    string
+	spin    bool   // keep the CPUs from sleeping meanwhile
+	without string // a chain that has no such thing
+	run     func(ctx context.Context, c *chain) sample
 }
 
 // scenarios are all there are, in the order in which they are run and printed.
@@ -28,13 +29,13 @@ func (c *Config) scenarios() []scenario {
 			all = append(all, c.echo(size, at))
 		}
 	}
-	return append(all, c.newTunnels())
+	return append(all, c.beside(true), c.beside(false), c.newTunnels(), c.newConnections())
 }
 
 func (c *Config) bulk(direction string, streams int, transfer func(net.Conn, int64) error) scenario {
 	bytes := c.Bytes / int64(streams)
 	return scenario{
-		group: "bulk", name: fmt.Sprintf("bulk %s, streams=%d", direction, streams), unit: "GB",
+		group: "bulk", name: fmt.Sprintf("bulk %s streams=%d", direction, streams), unit: "GB",
 		run: func(ctx context.Context, ch *chain) sample {
 			all, err := ch.open(ctx, streams)
 			if err != nil {
@@ -58,7 +59,7 @@ func sizeName(n int) string {
 
 func (c *Config) echo(size, at int) scenario {
 	return scenario{
-		group: "echo", name: fmt.Sprintf("echo %s, c=%d", sizeName(size), at), unit: "message", spin: true,
+		group: "echo", name: fmt.Sprintf("echo %s c=%d", sizeName(size), at), unit: "message", spin: true,
 		run: func(ctx context.Context, ch *chain) sample {
 			all, err := ch.open(ctx, at)
 			if err != nil {
@@ -84,7 +85,7 @@ const openers = 4
 
 func (c *Config) newTunnels() scenario {
 	return scenario{
-		group: "tunnels", name: fmt.Sprintf("new tunnels on a warm connection, c=%d", openers), unit: "tunnel",
+		group: "tunnels", name: fmt.Sprintf("new tunnels on a warm connection c=%d", openers), unit: "tunnel",
 		run: func(ctx context.Context, ch *chain) sample {
 			stay, err := ch.open(ctx, 1) // keeps the connection warm
 			if err != nil {
@@ -105,7 +106,7 @@ func (c *chain) churn(ctx context.Context, n int) (float64, []time.Duration, err
 		all.Go(func() {
 			for i := w; i < n; i += openers {
 				start := time.Now()
-				conn, err := c.tunnel(ctx)
+				conn, err := c.tunnel(ctx, c.place.front())
 				if err != nil {
 					errs[w] = err
 					return
