@@ -328,8 +328,13 @@ func TestOnDemandSubscribesApartFromACKs(t *testing.T) {
 		if err := client.Unsubscribe(typeA, "/10.9.9.9"); err != nil {
 			t.Error(err)
 		}
-		if r := <-s.requests; !slices.Equal(r.GetResourceNamesUnsubscribe(), []string{"/10.9.9.9"}) || len(r.GetResourceNamesSubscribe()) != 0 {
+		// istiod would call all other names removed if nothing were asked for.
+		if r := <-s.requests; !slices.Equal(r.GetResourceNamesUnsubscribe(), []string{"/10.9.9.9"}) || !slices.Equal(r.GetResourceNamesSubscribe(), []string{noName}) {
 			t.Errorf("request %v", r)
+		}
+		calls := len(b.calls)
+		if s.say("3", typeA, []string{noName}); len(b.calls) != calls {
+			t.Errorf("the handler was told of what it did not ask for: %+v", b.last())
 		}
 		if err := client.Subscribe(typeB, "x"); err == nil {
 			t.Error("a wildcard type took a name")

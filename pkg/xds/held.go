@@ -13,6 +13,12 @@ import (
 // does not fit is sent to us again.
 const maxVersions = 3 << 20
 
+// noName is a name that no resource has. istiod answers a request that only
+// ends on-demand subscriptions as if all others were to end too: it calls every
+// name that is still subscribed to removed. One that also begins a subscription
+// it answers by what that asks for.
+const noName = "outrigger/nothing"
+
 // A subscription is what the client knows of one type, across streams. Only
 // the goroutine of Run touches it, save for what the client's lock guards.
 type subscription struct {
@@ -116,6 +122,9 @@ func (s *subscription) changes() (change, again *discoveryv3.DeltaDiscoveryReque
 		s.asked[name] = now
 	}
 	clear(s.changed)
+	if s.OnDemand && len(change.ResourceNamesSubscribe) == 0 && len(change.ResourceNamesUnsubscribe) > 0 {
+		change.ResourceNamesSubscribe = []string{noName}
+	}
 	return change, again
 }
 
@@ -173,7 +182,7 @@ func (s *subscription) removals(r *discoveryv3.DeltaDiscoveryResponse, updated m
 	var removed []string
 	seen := map[string]bool{}
 	remove := func(name string) {
-		if _, ok := updated[name]; !ok && !seen[name] && name != "" {
+		if _, ok := updated[name]; !ok && !seen[name] && name != "" && name != noName {
 			seen[name] = true
 			removed = append(removed, name)
 		}
