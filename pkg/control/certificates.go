@@ -24,18 +24,19 @@ type certificates struct {
 }
 
 // CreateCertificate signs for the caller. A lifetime beyond the bound is cut
-// to it; none means the bound.
+// to it, none means the bound, and one beyond what any CA of a mesh signs for is
+// refused, as istiod does.
 func (c *certificates) CreateCertificate(ctx context.Context, r *authpb.IstioCertificateRequest) (*authpb.IstioCertificateResponse, error) {
 	principal, err := c.callers.identify(ctx)
 	if err != nil {
 		return nil, err
 	}
 	if r.GetMetadata().GetFields()["ImpersonatedIdentity"].GetStringValue() != "" {
-		return nil, status.Error(codes.PermissionDenied, "not allowed to impersonate")
+		return nil, status.Error(codes.Unauthenticated, "authentication failure: nobody may impersonate another here")
 	}
 	ttl := c.maxTTL
-	if seconds := r.GetValidityDuration(); seconds < 0 {
-		return nil, status.Error(codes.InvalidArgument, "validity_duration is negative")
+	if seconds := r.GetValidityDuration(); seconds < 0 || seconds > int64(authority.MaxTTL/time.Second) {
+		return nil, status.Errorf(codes.InvalidArgument, "validity_duration is not within 0 and %v", authority.MaxTTL)
 	} else if seconds > 0 && seconds < int64(ttl/time.Second) {
 		ttl = time.Duration(seconds) * time.Second
 	}

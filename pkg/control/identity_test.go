@@ -249,14 +249,15 @@ func TestCertificatesAreSignedForTheCallerOnly(t *testing.T) {
 		{"own name", &authpb.IstioCertificateRequest{Csr: newCSR(t, newKey(t), own), ValidityDuration: 600}, codes.OK, 10 * time.Minute},
 		{"no name", &authpb.IstioCertificateRequest{Csr: newCSR(t, newKey(t), "")}, codes.OK, time.Hour},
 		{"another's name", &authpb.IstioCertificateRequest{Csr: newCSR(t, newKey(t), "spiffe://cluster.local/ns/istio-system/sa/istiod"), ValidityDuration: 60}, codes.OK, time.Minute},
-		{"too long a life", &authpb.IstioCertificateRequest{Csr: newCSR(t, newKey(t), ""), ValidityDuration: 1 << 40}, codes.OK, time.Hour},
-		{"a life that overflows", &authpb.IstioCertificateRequest{Csr: newCSR(t, newKey(t), ""), ValidityDuration: 1<<63 - 1}, codes.OK, time.Hour},
+		{"a life longer than ours", &authpb.IstioCertificateRequest{Csr: newCSR(t, newKey(t), ""), ValidityDuration: 90 * 24 * 3600}, codes.OK, time.Hour},
+		{"too long a life", &authpb.IstioCertificateRequest{Csr: newCSR(t, newKey(t), ""), ValidityDuration: 90*24*3600 + 1}, codes.InvalidArgument, 0},
+		{"a life that overflows", &authpb.IstioCertificateRequest{Csr: newCSR(t, newKey(t), ""), ValidityDuration: 1<<63 - 1}, codes.InvalidArgument, 0},
 		{"a negative life", &authpb.IstioCertificateRequest{Csr: newCSR(t, newKey(t), ""), ValidityDuration: -1}, codes.InvalidArgument, 0},
 		{"no CSR", &authpb.IstioCertificateRequest{}, codes.InvalidArgument, 0},
 		{"broken signature", &authpb.IstioCertificateRequest{Csr: string(pem.EncodeToMemory(block))}, codes.InvalidArgument, 0},
 		{"RSA 1024", &authpb.IstioCertificateRequest{Csr: newCSR(t, weak, own)}, codes.InvalidArgument, 0},
 		{"huge CSR", &authpb.IstioCertificateRequest{Csr: string(make([]byte, 1<<20))}, codes.InvalidArgument, 0},
-		{"impersonation", &authpb.IstioCertificateRequest{Csr: newCSR(t, newKey(t), own), Metadata: impersonate}, codes.PermissionDenied, 0},
+		{"impersonation", &authpb.IstioCertificateRequest{Csr: newCSR(t, newKey(t), own), Metadata: impersonate}, codes.Unauthenticated, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			before := time.Now()
