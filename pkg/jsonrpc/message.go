@@ -53,6 +53,13 @@ type ID struct {
 // IsZero tells that there is no id.
 func (id ID) IsZero() bool { return len(id.Raw) == 0 }
 
+// ReadID reads an id that is not an envelope's, such as that of a request which a
+// notification cancels.
+func ReadID(v Value) (ID, bool) {
+	id, problem := readID(v, Limits{}.withDefaults().IDBytes)
+	return id, problem == ""
+}
+
 // maxInteger is 2^53-1: peers that keep numbers as doubles round beyond it.
 const maxInteger = 1<<53 - 1
 

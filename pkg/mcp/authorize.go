@@ -2,6 +2,7 @@ package mcp
 
 import (
 	"github.com/outrigger-mesh/outrigger/pkg/inspect"
+	"github.com/outrigger-mesh/outrigger/pkg/jsonrpc"
 	"github.com/outrigger-mesh/outrigger/pkg/policy"
 )
 
@@ -12,6 +13,10 @@ const maxObjects = 1024
 func (e *exchange) identify(c *call, m *message) *refusal {
 	known := c.method
 	switch {
+	case known.name == "notifications/cancelled":
+		c.subject = idKey(m.Member(m.Params, "requestId"))
+	case known.name == "notifications/progress":
+		c.subject, _ = tokenKey(m.Member(m.Params, "progressToken"))
 	case known.is(eachNotified):
 		return e.identifyEach(c, m)
 	case known.name == "completion/complete":
@@ -25,6 +30,11 @@ func (e *exchange) identify(c *call, m *message) *refusal {
 	}
 	if r := e.checkState(c, m); r != nil {
 		return r
+	}
+	for _, answer := range m.Member(m.Params, "inputResponses").Members() {
+		if roots := answer.Member("roots"); roots.Kind() != 0 {
+			c.roots = append(c.roots, roots)
+		}
 	}
 	if !known.is(arguments) {
 		return nil
@@ -121,6 +131,9 @@ func (e *exchange) identifyEach(c *call, m *message) *refusal {
 			}
 		}
 	}
+	for name := range wanted.Members() {
+		c.general = c.general || !name.Is("resourceSubscriptions") && !name.Is("taskIds")
+	}
 	return nil
 }
 
@@ -131,6 +144,8 @@ func (e *exchange) authorize() bool {
 	for _, c := range e.calls {
 		c.verdict = e.decide(c)
 		c.record.Decision, c.record.Protocol = c.verdict, e.version
+		c.record.ClientName, c.record.ClientVersion = e.client.Name, e.client.Version
+		c.record.Arguments = recorded(c.args, e.terms.Arguments)
 		allowed = allowed && c.verdict.Allowed
 	}
 	return allowed
@@ -139,7 +154,11 @@ func (e *exchange) authorize() bool {
 // decide asks about each object of a call; the first denial decides.
 func (e *exchange) decide(c *call) policy.Decision {
 	if c.kind == response {
-		return e.ask(c, policy.Object{})
+		d := e.ask(c, policy.Object{})
+		if d.Allowed && c.name == "roots/list" {
+			e.narrowRoots(c)
+		}
+		return d
 	}
 	if e.modern && c.method.is(legacyOnly) {
 		return c.unknown("revision 2026-07-28 removed the method")
@@ -150,13 +169,20 @@ func (e *exchange) decide(c *call) policy.Decision {
 	if len(c.asked) == 0 {
 		return e.ask(c, c.object)
 	}
+	if c.general {
+		if d := e.ask(c, policy.Object{}); !d.Allowed {
+			c.object, c.record.Object = policy.Object{}, policy.Object{}
+			return d
+		}
+	}
 	var verdict policy.Decision
 	for _, object := range c.asked {
 		if verdict = e.askOwner(c, object); !verdict.Allowed {
 			c.object, c.record.Object = object, object
-			break
+			return verdict
 		}
 	}
+	e.narrowRoots(c)
 	return verdict
 }
 
@@ -184,6 +210,9 @@ func (e *exchange) ask(c *call, object policy.Object) policy.Decision {
 func (e *exchange) denyAll() *inspect.Response {
 	if len(e.calls) == 1 {
 		c := e.calls[0]
+		if len(c.verdict.Scopes) > 0 && e.terms.Tokens != nil {
+			return e.askForScopes(c)
+		}
 		status, code, body := e.denied(c)
 		c.record.Status, c.record.ErrorCode, c.record.ResponseBytes = status, code, int64(len(body))
 		return reply(status, "application/json", body)
@@ -210,4 +239,13 @@ func (e *exchange) denyAll() *inspect.Response {
 	}
 	e.out = append(e.out, ']')
 	return reply(200, "application/json", e.out)
+}
+
+// idKey is the key of a request's id that something else names.
+func idKey(v value) string {
+	id, ok := jsonrpc.ReadID(v)
+	if !ok {
+		return ""
+	}
+	return id.Key
 }

@@ -159,10 +159,12 @@ func TestOnlyTheBareAnswerIsTakenForAnotherTool(t *testing.T) {
 
 func TestNotificationsAreRefusedWithAnErrorStatus(t *testing.T) {
 	h := newHarness(t, denying("notifications/cancelled"), Config{})
+	h.send("POST", rpc("1", "ping", ""))
+	h.got = nil
 	isError(t, h.send("POST", notify("notifications/cancelled", `{"requestId":1}`)), 403, codeRefused, "null")
 	isError(t, h.send("POST", notify("notifications/custom", `{}`)), 403, codeRefused, "null")
 	h.server = func(*seen) *inspect.Response { return &inspect.Response{Status: 202} }
-	if a := h.send("POST", notify("notifications/progress", `{"progressToken":1,"progress":1}`)); a.status != 202 || a.body != "" {
+	if a := h.send("POST", notify("notifications/initialized", `{}`)); a.status != 202 || a.body != "" {
 		t.Errorf("got %+v", a)
 	}
 	if len(h.got) != 1 {
@@ -230,7 +232,7 @@ func TestBatchIsAllOrNothing(t *testing.T) {
 		h.got = nil
 	}
 	batch := `[` + rpc("1", "tools/call", `{"name":"safe"}`) + `,` + rpc(`"b"`, "tools/call", `{"name":"danger"}`) + `,` + notify("notifications/cancelled", `{}`) + `]`
-	h := newHarness(t, denying("tools/call danger"), Config{Batches: true})
+	h := newHarness(t, denying("tools/call danger"), Config{})
 	open(h, rev2503)
 	a := h.send("POST", batch, sessionHeader+": s")
 	want := `[{"jsonrpc":"2.0","id":1,"error":{"code":-31403,"message":"not executed: another element of the batch was refused"}},` +
@@ -255,17 +257,17 @@ func TestBatchIsAllOrNothing(t *testing.T) {
 			t.Errorf("%s: got %d %s", name, a.status, a.body)
 		}
 	}
-	later := newHarness(t, denying(), Config{Batches: true})
+	later := newHarness(t, denying(), Config{})
 	open(later, rev2511)
 	for _, headers := range [][]string{{sessionHeader + ": s"}, {sessionHeader + ": s", versionHeader + ": 2025-03-26"}, {}} {
 		if a := later.send("POST", batch, headers...); a.status != 400 || len(later.got) != 0 {
 			t.Errorf("%v: a batch outside 2025-03-26 got %d %s", headers, a.status, a.body)
 		}
 	}
-	off := newHarness(t, denying(), Config{})
+	off := newHarness(t, denying(), Config{NoBatches: true})
 	open(off, rev2503)
 	if a := off.send("POST", batch, sessionHeader+": s"); a.status != 400 || len(off.got) != 0 {
-		t.Errorf("a batch without Batches got %d %s", a.status, a.body)
+		t.Errorf("a batch with NoBatches got %d %s", a.status, a.body)
 	}
 }
 

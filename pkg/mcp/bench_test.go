@@ -16,7 +16,8 @@ import (
 // An open judge allows everything at no cost, so that the layer's is seen.
 type openJudge struct{}
 
-func (openJudge) Call(*policy.Call) policy.Decision { return policy.Decision{Allowed: true} }
+func (openJudge) Call(*policy.Call) policy.Decision                       { return policy.Decision{Allowed: true} }
+func (openJudge) Terms(policy.Direction, policy.Destination) policy.Terms { return policy.Terms{} }
 func (openJudge) Visible(_ *policy.Call, o policy.Object) policy.Decision {
 	return policy.Decision{Allowed: !strings.HasSuffix(o.Name, "7")}
 }

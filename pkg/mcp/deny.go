@@ -29,10 +29,12 @@ const (
 // read, or it does not fit its session.
 type refusal struct {
 	status  int
-	code    int    // 0: no JSON-RPC body
-	problem string // for the record and for the peer
-	data    string // raw JSON for the error's data
-	id      []byte // raw; nil: null
+	code    int            // 0: no JSON-RPC body
+	problem string         // for the record and for the peer
+	data    string         // raw JSON for the error's data
+	id      []byte         // raw; nil: null
+	header  inspect.Header // besides
+	cause   string         // for the record only
 }
 
 // refuse answers with the refusal and records it.
@@ -56,7 +58,11 @@ func (e *exchange) refuseCalls(r refusal) *inspect.Response {
 }
 
 func (e *exchange) note(record *telemetry.Call, r refusal) {
-	record.Decision = policy.Decision{Reason: "not accepted: " + r.problem}
+	reason := "not accepted: " + r.problem
+	if r.cause != "" {
+		reason += ": " + r.cause
+	}
+	record.Decision = policy.Decision{Reason: reason}
 	record.Status, record.ErrorCode = r.status, r.code
 	record.ID = string(r.id)
 	record.RequestBytes = int64(len(e.body))
@@ -67,7 +73,9 @@ func (e *exchange) refusalResponse(r refusal) *inspect.Response {
 		return reply(r.status, "text/plain; charset=utf-8", []byte(r.problem+"\n"))
 	}
 	e.out = appendError(e.out[:0], r.id, r.code, r.problem, r.data)
-	return reply(r.status, "application/json", e.out)
+	response := reply(r.status, "application/json", e.out)
+	response.Header = append(response.Header, r.header...)
+	return response
 }
 
 // notAllowed answers that the HTTP method is not for this endpoint. Clients

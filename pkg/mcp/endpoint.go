@@ -24,7 +24,7 @@ func (s *stream) opensEndpoint(data []byte) bool {
 		e.recordNote("endpoint", "the server names an endpoint that is not its own")
 		return false
 	}
-	opened := e.sessions.open(sessionKey{place: e.place(), endpoint: target}, e.x.Source, e.time)
+	opened := e.sessions.open(sessionKey{place: e.place(), endpoint: target}, e.caller(), e.time)
 	if opened == nil {
 		e.recordNote("endpoint", "the endpoint cannot be bound: it is another caller's, or there are too many")
 		return false
@@ -62,11 +62,12 @@ func (e *exchange) enterEndpoint() (r *refusal) {
 	if s == nil {
 		return nil
 	}
-	if s.caller != e.x.Source {
+	if !s.admits(e.caller()) {
 		e.sessions.leave(s, e.time)
 		return &refusal{status: 403, code: codeRefused, problem: "the endpoint belongs to another caller"}
 	}
 	e.session = s
+	e.client = s.introduced()
 	return nil
 }
 

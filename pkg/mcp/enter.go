@@ -17,7 +17,7 @@ func (e *exchange) enterSession() *refusal {
 	switch {
 	case !h.Has(sessionHeader):
 		if !opens {
-			e.session = e.sessions.open(sessionKey{place: e.place(), caller: e.x.Source}, e.x.Source, e.time)
+			e.session = e.sessions.open(sessionKey{place: e.place(), caller: e.caller()}, e.caller(), e.time)
 		}
 		return nil
 	case !isSessionID(id):
@@ -29,11 +29,12 @@ func (e *exchange) enterSession() *refusal {
 	switch {
 	case s == nil:
 		return &refusal{status: 404, code: codeSessionNotFound, problem: "Session not found"}
-	case s.caller != e.x.Source:
+	case !s.admits(e.caller()):
 		e.sessions.leave(s, e.time)
 		return &refusal{status: 403, code: codeRefused, problem: "the session belongs to another caller"}
 	}
 	e.session = s
+	e.client = s.introduced()
 	return nil
 }
 
@@ -58,11 +59,12 @@ func (e *exchange) openSession(id string) (problem string) {
 	}
 	key := sessionKey{place: e.place(), id: id}
 	if id == "" {
-		key.caller = e.x.Source
+		key.caller = e.caller()
 	}
-	if e.session = e.sessions.open(key, e.x.Source, e.time); e.session == nil {
+	if e.session = e.sessions.open(key, e.caller(), e.time); e.session == nil {
 		return "the session cannot be opened: there are too many, or it is another caller's"
 	}
+	e.session.introduce(e.client)
 	return ""
 }
 
@@ -98,6 +100,9 @@ func (e *exchange) expect() {
 			e.session.answered(c.id.Key)
 		case request:
 			e.session.remember(c)
+			if c.name == "initialize" {
+				e.session.introduce(e.client)
+			}
 		}
 	}
 }

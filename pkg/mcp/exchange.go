@@ -10,6 +10,7 @@ import (
 	"github.com/outrigger-mesh/outrigger/pkg/jsonrpc"
 	"github.com/outrigger-mesh/outrigger/pkg/policy"
 	"github.com/outrigger-mesh/outrigger/pkg/telemetry"
+	"github.com/outrigger-mesh/outrigger/pkg/token"
 )
 
 // An exchange is one HTTP request and its response, and the memory that they
@@ -18,6 +19,9 @@ type exchange struct {
 	*governor
 	x      *inspect.Exchange
 	judge  Judge
+	terms  policy.Terms
+	token  *token.Token // the caller's, validated; nil if there is none
+	client policy.Client
 	time   time.Time
 	header http.Header // for policy; made when first needed
 	values []string    // behind header
@@ -36,6 +40,7 @@ type exchange struct {
 	out      []byte // what goes back
 	failed   error  // why the exchange did not end well
 
+	narrow  []span // what the body loses before it goes on
 	asking  policy.Call
 	one     call    // the first of calls
 	calls   []*call // what the request asks, in order
@@ -51,6 +56,10 @@ type call struct {
 	object  policy.Object // the first one, for the record
 	asked   []policy.Object
 	args    []byte
+	token   string  // progressToken, as a key; "": none
+	subject string  // of a notification: the request or progress that it is about, as a key
+	general bool    // it asks for more than the objects it names
+	roots   []value // what a client shows to the server when it is asked
 	verdict policy.Decision
 	record  *telemetry.Call
 	denial  []byte // goes on in the place of its answer
@@ -68,6 +77,7 @@ func newExchange(g *governor) *exchange {
 func (e *exchange) begin(x *inspect.Exchange) {
 	e.x = x
 	e.judge = e.config.Judge(x)
+	e.terms = e.judge.Terms(x.Direction, x.Target)
 	e.time = time.Now()
 }
 
@@ -93,12 +103,13 @@ func (e *exchange) end(err error) {
 	clear(e.calls)
 	clear(e.records)
 	clear(e.values)
+	clear(e.narrow)
 	clear(e.header)
 	g := e.governor
 	*e = exchange{
 		governor: g, requests: e.requests, answers: e.answers, stream: stream{events: e.stream.events}, header: e.header,
 		body: small(e.body), in: small(e.in), out: small(e.out),
-		one: call{asked: smallAsked(e.one.asked)}, calls: e.calls[:0], records: e.records[:0], values: e.values[:0],
+		one: call{asked: smallAsked(e.one.asked)}, calls: e.calls[:0], records: e.records[:0], values: e.values[:0], narrow: e.narrow[:0],
 	}
 	g.exchanges.Put(e)
 }
@@ -127,6 +138,7 @@ func (e *exchange) newRecord() *telemetry.Call {
 	r.Snapshot = e.x.Snapshot
 	r.Protocol = e.version
 	r.Session = e.x.Request.Header.Get(sessionHeader)
+	e.describe(r)
 	e.records = append(e.records, r)
 	return r
 }
@@ -149,8 +161,13 @@ func (e *exchange) question(method string, object policy.Object, args []byte) *p
 		Method:      method,
 		Object:      object,
 		Arguments:   args,
+		Callee:      e.x.Destination,
+		Client:      e.client,
 		HTTP:        policy.HTTPRequest{Method: r.Method, Path: r.Path, Host: r.Host, Header: e.httpHeader()},
 		Time:        e.time,
+	}
+	if e.token != nil {
+		e.asking.Claims = e.token.Claims
 	}
 	return &e.asking
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/pkg/inspect"
@@ -31,11 +32,15 @@ func (e *exchange) passesFromServer(ctx context.Context, m *message) bool {
 		e.records = e.records[:len(e.records)-1]
 	}()
 	record.Method, record.ID, record.ResponseBytes = m.Method, string(m.ID.Raw), int64(len(m.Raw))
-	record.Decision = e.askServer(m.Method)
+	record.Decision = e.askServer(m.Method, m.Params)
+	token, given := tokenKey(m.Member(m.Member(m.Params, "_meta"), "progressToken"))
 	if record.Decision.Allowed && (e.session == nil || !e.session.ask(m.ID.Key, m.Method)) {
 		record.Decision = policy.Decision{Reason: "too many requests of the server wait for an answer"}
 	}
 	if record.Decision.Allowed {
+		if given {
+			e.session.follow(token)
+		}
 		return true
 	}
 	record.ErrorCode = codeMethodNotFound
@@ -46,7 +51,7 @@ func (e *exchange) passesFromServer(ctx context.Context, m *message) bool {
 }
 
 // askServer asks policy whether the server may ask this client for something.
-func (e *exchange) askServer(name string) policy.Decision {
+func (e *exchange) askServer(name string, params value) policy.Decision {
 	known := lookup(name)
 	if !known.is(fromServer) {
 		known = &method{name: name, kind: policy.KindUnknown}
@@ -55,27 +60,128 @@ func (e *exchange) askServer(name string) policy.Decision {
 	if known.kind == policy.KindUnknown {
 		object.Kind = policy.KindUnknown
 	}
-	return e.judge.Call(e.question(name, object, nil))
+	q := e.question(name, object, nil)
+	if name == "elicitation/create" {
+		q.Elicitation.Mode, _ = params.Member("mode").Text()
+		q.Elicitation.URL, _ = params.Member("url").Text()
+	}
+	return e.judge.Call(q)
 }
 
-// passesNotification drops what tells of things the caller may not see.
+// passesNotification decides about a notification of the server. What tells of
+// things the caller may not see is dropped, and so is what is about nothing that
+// the caller began.
 func (e *exchange) passesNotification(m *message) bool {
+	if !isServers(m.Method) {
+		d := e.judge.Call(e.question(m.Method, policy.Object{Kind: policy.KindUnknown}, nil))
+		if !d.Allowed {
+			e.recordDecided(m, d)
+		}
+		return d.Allowed
+	}
+	if d := e.judge.Call(e.question(m.Method, policy.Object{}, nil)); !d.Allowed {
+		e.recordDecided(m, d)
+		return false
+	}
+	if problem := e.foreign(m); problem != "" {
+		e.recordDropped(m, "the notification "+problem)
+		return false
+	}
+	return true
+}
+
+// isServers tells whether the specification, in any revision, has servers send the
+// notification.
+func isServers(name string) bool {
+	switch name {
+	case "notifications/cancelled", "notifications/progress", "notifications/message",
+		"notifications/tools/list_changed", "notifications/prompts/list_changed", "notifications/resources/list_changed",
+		"notifications/resources/updated", "notifications/tasks/status", "notifications/tasks",
+		"notifications/elicitation/complete", "notifications/subscriptions/acknowledged":
+		return true
+	}
+	return false
+}
+
+// foreign tells why a notification is not this caller's.
+func (e *exchange) foreign(m *message) (problem string) {
 	switch m.Method {
 	case "notifications/resources/updated":
+		// It may name a part of what was subscribed, so what counts is what may be seen.
 		uri, ok := m.Member(m.Params, "uri").Text()
-		q := e.question("resources/list", policy.Object{}, nil)
-		if !ok || !e.judge.Visible(q, policy.Object{Kind: policy.KindResource, Name: uri}).Allowed {
-			e.recordDropped(m, "the notification tells of a resource that the caller may not see")
-			return false
+		if !ok || !e.mayRead(uri) {
+			return "tells of a resource that the caller may not see"
 		}
 	case "notifications/tasks/status", "notifications/tasks":
 		id, ok := m.Member(m.Params, "taskId").Text()
 		if !ok || !e.mayUseTask(id) {
-			e.recordDropped(m, "the notification tells of a task of another caller")
-			return false
+			return "tells of a task of another caller"
+		}
+		if denied, why := e.asksTooMuch(m.Params); denied {
+			return "asks for input that is not allowed: " + why.Reason
+		}
+	case "notifications/progress":
+		token, ok := tokenKey(m.Member(m.Params, "progressToken"))
+		if !ok || !e.awaits(token) {
+			return "is progress of a request that the caller did not send"
+		}
+	case "notifications/cancelled":
+		id := idKey(m.Member(m.Params, "requestId"))
+		if id == "" || !e.isOpen(id) {
+			return "cancels what the caller was not asked"
+		}
+	case "notifications/subscriptions/acknowledged":
+		return e.acknowledges(m)
+	}
+	return ""
+}
+
+// mayRead tells whether the caller could read the resource.
+func (e *exchange) mayRead(uri string) bool {
+	return e.judge.Visible(e.question("resources/list", policy.Object{}, nil), policy.Object{Kind: policy.KindResource, Name: uri}).Allowed
+}
+
+// awaits tells whether a call of this exchange, or of the session, gave the token.
+func (e *exchange) awaits(token string) bool {
+	for _, c := range e.calls {
+		if c.token == token {
+			return true
 		}
 	}
-	return true
+	return e.session != nil && e.session.awaits(token)
+}
+
+// isOpen tells whether a server may cancel what has that id: what it asked the
+// client or, in the modern era, the subscription on whose stream it says so.
+func (e *exchange) isOpen(id string) bool {
+	if e.modern {
+		return e.calls[0].id.Key == id
+	}
+	if e.session == nil {
+		return false
+	}
+	_, asked := e.session.asked(id)
+	return asked
+}
+
+// acknowledges tells what is wrong with what the server says it listens to: it can
+// be no more than was asked for and allowed.
+func (e *exchange) acknowledges(m *message) (problem string) {
+	c := e.calls[0]
+	wanted := m.Member(m.Params, "notifications")
+	for name, list := range wanted.Members() {
+		kind := policy.KindResource
+		if name.Is("taskIds") {
+			kind = policy.KindTask
+		}
+		for element := range list.Elements() {
+			text, ok := element.Text()
+			if !ok || !slices.Contains(c.asked, policy.Object{Kind: kind, Name: text}) {
+				return "acknowledges what was not asked for"
+			}
+		}
+	}
+	return ""
 }
 
 // answerTime is how long we try to tell a server that it was denied.

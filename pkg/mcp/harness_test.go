@@ -30,6 +30,7 @@ var (
 type book struct {
 	mu    sync.Mutex
 	deny  map[string]bool
+	terms policy.Terms
 	asked []policy.Call
 	seen  []string
 }
@@ -58,6 +59,8 @@ func (b *book) Visible(c *policy.Call, o policy.Object) policy.Decision {
 	b.seen = append(b.seen, o.Name)
 	return b.decide("", o)
 }
+
+func (b *book) Terms(policy.Direction, policy.Destination) policy.Terms { return b.terms }
 
 func (b *book) decide(method string, o policy.Object) policy.Decision {
 	d := policy.Decision{Allowed: true, Policy: "tools/book", Rule: "r", Version: "v1", Reason: "not in the book"}

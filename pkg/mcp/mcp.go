@@ -16,13 +16,15 @@ import (
 	"github.com/outrigger-mesh/outrigger/pkg/inspect"
 	"github.com/outrigger-mesh/outrigger/pkg/jsonrpc"
 	"github.com/outrigger-mesh/outrigger/pkg/policy"
+	"github.com/outrigger-mesh/outrigger/pkg/token"
 )
 
-// A Judge answers whether a call may pass and what a list may show.
-// *policy.Policies is one.
+// A Judge answers whether a call may pass and what a list may show, and on what
+// terms all of it happens. *policy.Policies is one.
 type Judge interface {
 	Call(c *policy.Call) policy.Decision
 	Visible(c *policy.Call, object policy.Object) policy.Decision
+	Terms(d policy.Direction, dst policy.Destination) policy.Terms
 }
 
 // Config says what MCP may cost. The zero value works.
@@ -30,14 +32,22 @@ type Config struct {
 	RequestBytes int // longest request body; 0 means 4 MiB
 	MessageBytes int // longest response body or event; 0 means 16 MiB
 
-	// Batches are accepted in sessions that negotiated 2025-03-26, the only
-	// revision that has them. Every element is authorized; one denied element
-	// denies the whole batch.
-	Batches bool
+	// NoBatches refuses batches also in sessions that negotiated 2025-03-26, the
+	// only revision that has them. There every element is authorized, and one
+	// denied element denies the whole batch.
+	NoBatches bool
+
+	// EventsPerSecond is how many events, comments among them, one stream of a
+	// server may bring for long; beyond, it is read more slowly. 0 means 1000.
+	EventsPerSecond int
 
 	Sessions          int           // sessions of all callers together; 0 means 65536
 	SessionsPerCaller int           // the longest unused one makes room; 0 means 1024
 	SessionIdle       time.Duration // how long an unused session is remembered; 0 means 24h
+
+	// Tokens validates bearer tokens where policies ask for them; without it those
+	// requests are refused.
+	Tokens *token.Verifier
 
 	// Judge answers for an exchange; nil means the exchange's own Policies.
 	Judge func(x *inspect.Exchange) Judge
@@ -46,6 +56,7 @@ type Config struct {
 func (c Config) withDefaults() Config {
 	c.RequestBytes = or(c.RequestBytes, 4<<20)
 	c.MessageBytes = or(c.MessageBytes, 16<<20)
+	c.EventsPerSecond = or(c.EventsPerSecond, 1000)
 	c.Sessions = or(c.Sessions, 1<<16)
 	c.SessionsPerCaller = or(c.SessionsPerCaller, 1024)
 	c.SessionIdle = or(c.SessionIdle, 24*time.Hour)
@@ -66,7 +77,7 @@ func or[T int | time.Duration](v, def T) T {
 // exchanges on other ports pass it by. One layer serves all connections of a
 // sidecar: sessions and handles live in it.
 func New(c Config) inspect.Layer {
-	g := &governor{config: c.withDefaults(), handles: newOwners(), forms: newForms(), params: paramsShape(), result: resultShape()}
+	g := &governor{config: c.withDefaults(), handles: newOwners(), forms: newForms(), mirrors: newMirrors(), params: paramsShape(), result: resultShape(), reply: replyShape()}
 	g.sessions = newSessions(g.config)
 	g.exchanges.New = func() any { return newExchange(g) }
 	return func(next inspect.Handler) inspect.Handler {
@@ -85,9 +96,10 @@ type governor struct {
 	sessions  *sessions
 	handles   *owners
 	forms     *forms
+	mirrors   *mirrors
 	exchanges sync.Pool // of *exchange
 
-	params, result *jsonrpc.Shape
+	params, result, reply *jsonrpc.Shape
 }
 
 // do governs one exchange. The exchange lives until the body of its response
@@ -111,18 +123,21 @@ func (g *governor) do(ctx context.Context, x *inspect.Exchange, next inspect.Han
 // answer sends the request on its way by its HTTP method.
 func (e *exchange) answer(ctx context.Context, next inspect.Handler) (*inspect.Response, error) {
 	r := e.x.Request
-	if refused := e.enterEndpoint(); refused != nil {
-		return e.refuse(*refused), nil
-	}
-	if paths := e.x.Port.Paths; e.session == nil && len(paths) > 0 && !slices.Contains(paths, r.Path) {
-		return e.refuse(refusal{status: 404, problem: "no MCP endpoint at this path: the policy's port lists its paths"}), nil
-	}
 	if problem := checkHeader(r.Header); problem != "" {
 		return e.refuse(refusal{status: 400, code: codeInvalidRequest, problem: problem}), nil
 	}
 	r.Header.Set("Accept-Encoding", "identity")
 	if e.isMetadata() {
 		return e.metadata(ctx, next)
+	}
+	if refused := e.authenticate(ctx); refused != nil {
+		return e.refuse(*refused), nil
+	}
+	if refused := e.enterEndpoint(); refused != nil {
+		return e.refuse(*refused), nil
+	}
+	if paths := e.x.Port.Paths; e.session == nil && len(paths) > 0 && !slices.Contains(paths, r.Path) {
+		return e.refuse(refusal{status: 404, problem: "no MCP endpoint at this path: the policy's port lists its paths"}), nil
 	}
 	switch r.Method {
 	case "POST":

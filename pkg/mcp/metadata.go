@@ -3,6 +3,7 @@ package mcp
 import (
 	"bytes"
 	"context"
+	"slices"
 	"strings"
 
 	"github.com/outrigger-mesh/outrigger/pkg/inspect"
@@ -20,16 +21,32 @@ func (e *exchange) isMetadata() bool {
 	return ok && (rest == "" || rest[0] == '/') && r.Method == "GET" && r.ContentLength == 0 && !r.Header.Has(sessionHeader)
 }
 
-// metadata passes on a JSON document that everybody reads alike.
+// metadata answers with what policy says of the resource or else passes on a JSON
+// document that everybody reads alike. Nobody needs a token to learn where to get one.
 func (e *exchange) metadata(ctx context.Context, next inspect.Handler) (*inspect.Response, error) {
 	c := &call{name: "GET", method: &method{name: "GET"}, record: e.newRecord()}
 	c.record.Method = "GET"
 	e.calls = append(e.calls, c)
+	suffix := strings.TrimPrefix(e.x.Request.Path, metadataPath)
+	if own := e.protectedResource(); own != nil && (suffix == "" || metadataURL(e.terms.Tokens.Resource) == metadataURL(origin(e.terms.Tokens.Resource)+suffix)) {
+		c.record.Decision = policy.Decision{Allowed: true, Policy: e.terms.Tokens.Policies, Reason: "metadata of the protected resource, told to everybody"}
+		c.record.Status, c.record.ResponseBytes = 200, int64(len(own))
+		response := reply(200, "application/json", own)
+		response.Header.Add("Cache-Control", "max-age=300")
+		response.Header.Add("Access-Control-Allow-Origin", "*") // browsers ask from other origins
+		return response, nil
+	}
 	c.verdict = e.ask(c, policy.Object{})
+	if paths := e.x.Port.Paths; len(paths) > 0 && suffix != "" && !slices.Contains(paths, suffix) {
+		c.verdict = policy.Decision{Reason: "not accepted: metadata of a path that the policy's port does not list"}
+	}
 	c.record.Decision = c.verdict
-	if !c.verdict.Allowed {
+	if !c.verdict.Allowed || e.terms.Tokens != nil && e.terms.Tokens.Resource != "" {
 		c.record.Status = 404
 		return reply(404, "text/plain; charset=utf-8", []byte("Not Found\n")), nil
+	}
+	if e.terms.Tokens != nil {
+		e.x.Request.Header.Del("Authorization") // it was not looked at
 	}
 	up, err := next.Do(ctx, e.x)
 	if err != nil || up.Body == nil || up.ContentLength == 0 || media(up.Header.Get("Content-Type")) != "application/json" {
@@ -53,4 +70,11 @@ func (e *exchange) metadata(ctx context.Context, next inspect.Handler) (*inspect
 	c.record.ResponseBytes = int64(len(e.in))
 	up.Body, up.ContentLength = &inMemory{bytes.NewReader(e.in)}, int64(len(e.in))
 	return up, nil
+}
+
+// origin is the resource without its path.
+func origin(resource string) string {
+	scheme, rest, _ := strings.Cut(resource, "://")
+	host, _, _ := strings.Cut(rest, "/")
+	return scheme + "://" + host
 }

@@ -13,17 +13,18 @@ type method struct {
 	flags flag
 }
 
-type flag uint8
+type flag uint16
 
 const (
-	legacyOnly   flag = 1 << iota // removed by 2026-07-28
-	fromServer                    // a server may send it as a request
-	serverOnly                    // only a server may
-	arguments                     // params.arguments are for policy to look at
-	named                         // the modern Mcp-Name header must mirror the object
-	mayBeNamed                    // it may
-	cacheable                     // the result may carry cacheScope
-	eachNotified                  // params.notifications names many objects
+	legacyOnly     flag = 1 << iota // removed by 2026-07-28
+	fromServer                      // a server may send it as a request
+	serverOnly                      // only a server may
+	arguments                       // params.arguments are for policy to look at
+	named                           // the modern Mcp-Name header must mirror the object
+	mayBeNamed                      // it may
+	cacheable                       // the result may carry cacheScope
+	eachNotified                    // params.notifications names many objects
+	linksResources                  // the result may link to resources, or embed them
 )
 
 // lookup finds a method by name. Those not in the table are unknown: their
@@ -52,7 +53,7 @@ func find(name string) *method {
 }
 
 var (
-	toolsCall = method{name: "tools/call", kind: policy.KindTool, param: "name", flags: arguments | named}
+	toolsCall = method{name: "tools/call", kind: policy.KindTool, param: "name", flags: arguments | named | linksResources}
 	toolsList = method{name: "tools/list", list: "tools", item: policy.KindTool, key: "name", flags: cacheable}
 )
 
@@ -66,7 +67,7 @@ var methods = [...]method{
 	{name: "resources/subscribe", kind: policy.KindResource, param: "uri", flags: legacyOnly},
 	{name: "resources/unsubscribe", kind: policy.KindResource, param: "uri", flags: legacyOnly},
 	{name: "prompts/list", list: "prompts", item: policy.KindPrompt, key: "name", flags: cacheable},
-	{name: "prompts/get", kind: policy.KindPrompt, param: "name", flags: arguments | named},
+	{name: "prompts/get", kind: policy.KindPrompt, param: "name", flags: arguments | named | linksResources},
 	{name: "completion/complete", param: "ref"},
 	{name: "subscriptions/listen", flags: eachNotified},
 	{name: "server/discover", flags: cacheable},
@@ -78,10 +79,10 @@ var methods = [...]method{
 	{name: "notifications/progress"},
 	{name: "notifications/roots/list_changed", flags: legacyOnly},
 	{name: "notifications/tasks/status", kind: policy.KindTask, param: "taskId", flags: legacyOnly},
-	{name: "tasks/get", kind: policy.KindTask, param: "taskId", flags: fromServer | mayBeNamed},
+	{name: "tasks/get", kind: policy.KindTask, param: "taskId", flags: fromServer | mayBeNamed | linksResources},
 	{name: "tasks/cancel", kind: policy.KindTask, param: "taskId", flags: fromServer | mayBeNamed},
 	{name: "tasks/update", kind: policy.KindTask, param: "taskId", flags: mayBeNamed},
-	{name: "tasks/result", kind: policy.KindTask, param: "taskId", flags: legacyOnly | fromServer},
+	{name: "tasks/result", kind: policy.KindTask, param: "taskId", flags: legacyOnly | fromServer | linksResources},
 	{name: "tasks/list", list: "tasks", item: policy.KindTask, key: "taskId", flags: legacyOnly | fromServer},
 	{name: "skills/list", list: "skills", item: policy.KindResource, key: "uri", flags: cacheable},
 	{name: "skills/get", kind: policy.KindResource, param: "uri", flags: mayBeNamed | cacheable},

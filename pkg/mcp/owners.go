@@ -17,7 +17,7 @@ const maxHandles = 4096
 type owners struct {
 	mu      sync.Mutex // guards what follows
 	of      map[handle]owner
-	handles map[mesh.Principal][]handle // in order
+	handles map[mesh.Principal][]handle // of their owners, in order
 }
 
 // A handle is what a server calls something, or a digest of that.
@@ -29,7 +29,7 @@ type handle struct {
 // An owner is who may use a handle, and for what: for anything if use is zero.
 // The zero owner is everybody.
 type owner struct {
-	caller mesh.Principal
+	caller caller
 	use    policy.Object
 }
 
@@ -61,12 +61,12 @@ func (o *owners) give(h handle, to owner) {
 		return
 	}
 	o.of[h] = to
-	own := append(o.handles[to.caller], h)
+	own := append(o.handles[to.caller.principal], h)
 	if len(own) > maxHandles {
 		delete(o.of, own[0])
 		own = own[1:]
 	}
-	o.handles[to.caller] = own
+	o.handles[to.caller.principal] = own
 }
 
 // may tells whether who may use the handle: it is theirs, or nobody's that we know.
@@ -79,21 +79,21 @@ func (o *owners) may(h handle, who owner) bool {
 
 // mayUseTask tells whether the task is this caller's.
 func (e *exchange) mayUseTask(id string) bool {
-	return e.handles.may(e.taskHandle(id), owner{caller: e.x.Source})
+	return e.handles.may(e.taskHandle(id), owner{caller: e.caller()})
 }
 
 // own notes the handles that a result gives as the caller's.
 func (e *exchange) own(c *call, m *message) {
 	if id, ok := m.Member(m.Member(m.Result, "task"), "taskId").Text(); ok { // 2025-11-25
-		e.handles.give(e.taskHandle(id), owner{caller: e.x.Source})
+		e.handles.give(e.taskHandle(id), owner{caller: e.caller()})
 	}
 	if m.Member(m.Result, "resultType").Is("task") { // the tasks extension
 		if id, ok := m.Member(m.Result, "taskId").Text(); ok {
-			e.handles.give(e.taskHandle(id), owner{caller: e.x.Source})
+			e.handles.give(e.taskHandle(id), owner{caller: e.caller()})
 		}
 	}
 	if state, ok := m.Member(m.Result, "requestState").Text(); ok {
-		e.handles.give(e.stateHandle(state), owner{e.x.Source, c.object})
+		e.handles.give(e.stateHandle(state), owner{e.caller(), c.object})
 	}
 }
 
@@ -105,7 +105,7 @@ func (e *exchange) checkState(c *call, m *message) *refusal {
 		return nil
 	}
 	text, ok := state.Text()
-	if !ok || !e.handles.may(e.stateHandle(text), owner{e.x.Source, c.object}) {
+	if !ok || !e.handles.may(e.stateHandle(text), owner{e.caller(), c.object}) {
 		return invalid("the requestState belongs to another request")
 	}
 	return nil

@@ -38,11 +38,17 @@ func (e *exchange) post(ctx context.Context, next inspect.Handler) (*inspect.Res
 	if r := e.recognizeAnswers(); r != nil {
 		return e.refuseCalls(*r), nil
 	}
+	if r := e.checkOwn(); r != nil {
+		return r, nil
+	}
 	if !e.authorize() {
-		if e.session != nil && e.session.key.endpoint != "" && len(e.calls) == 1 && e.calls[0].kind == request {
+		if len(e.calls[0].verdict.Scopes) == 0 && e.session != nil && e.session.key.endpoint != "" && len(e.calls) == 1 && e.calls[0].kind == request {
 			return e.denyOnStream(ctx, next)
 		}
 		return e.denyAll(), nil
+	}
+	if r := e.withdraw(); r != nil {
+		return e.refuseCalls(*r), nil
 	}
 	e.expect()
 	e.lend()
@@ -120,7 +126,7 @@ func (e *exchange) understand() *refusal {
 		return e.addCall(m)
 	}
 	refused, _ := errors.AsType[*jsonrpc.Error](err)
-	if refused.Reason == jsonrpc.ReasonBatch && e.config.Batches {
+	if refused.Reason == jsonrpc.ReasonBatch && !e.config.NoBatches {
 		return e.understandBatch()
 	}
 	status := 400
@@ -177,12 +183,16 @@ func (e *exchange) addCall(m *message) *refusal {
 	}
 	c.record.Protocol = e.version
 	if m.Kind == response {
+		c.roots = []value{m.Member(m.Result, "roots")}
 		return e.addResponse(c)
 	}
 	if !isPlain(m.Method) || len(m.Method) > maxEcho {
 		return &refusal{status: 400, code: codeInvalidRequest, problem: "the method is not a plain name"}
 	}
 	c.method = lookup(m.Method)
+	if r := e.readMeta(c, m); r != nil {
+		return r
+	}
 	if e.modern && c.method.is(legacyOnly) {
 		return nil // decide denies it, whatever it names
 	}
@@ -190,7 +200,10 @@ func (e *exchange) addCall(m *message) *refusal {
 		return r
 	}
 	c.record.Object = c.object
-	return e.checkMirror(m, c.method, c.object.Name)
+	if r := e.checkMirror(m, c.method, c.object.Name); r != nil {
+		return r
+	}
+	return e.checkMirroredArguments(c)
 }
 
 // addResponse accepts an answer to a server's request; whose it is is for the
@@ -237,7 +250,12 @@ func (e *exchange) bare(ctx context.Context, next inspect.Handler) (*inspect.Res
 		return e.refuseCalls(*refused), nil
 	}
 	e.legacyVersion()
-	if c.verdict = e.ask(c, policy.Object{}); !c.verdict.Allowed {
+	if c.verdict = e.ask(c, policy.Object{}); !c.verdict.Allowed && r.Method == "DELETE" {
+		// It only ends what the caller itself opened, and must end also, and rather, if
+		// the caller may do nothing else any more: the server would keep it for ever.
+		c.verdict = policy.Decision{Allowed: true, Audits: c.verdict.Audits, Reason: "a caller may end its own session; otherwise " + c.verdict.Reason}
+	}
+	if !c.verdict.Allowed {
 		c.record.Decision, c.record.Status = c.verdict, 405
 		response := reply(405, "text/plain; charset=utf-8", []byte("Method Not Allowed\n"))
 		response.Header.Add("Allow", "POST")

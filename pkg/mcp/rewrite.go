@@ -5,6 +5,7 @@ import (
 
 	"github.com/outrigger-mesh/outrigger/pkg/jsonrpc"
 	"github.com/outrigger-mesh/outrigger/pkg/policy"
+	"github.com/outrigger-mesh/outrigger/pkg/telemetry"
 )
 
 // rewrite inspects m, the answer to c, and returns the document to pass on:
@@ -14,6 +15,9 @@ func (e *exchange) rewrite(c *call, m *message, doc []byte) (out []byte, problem
 	switch c.object.Kind {
 	case policy.KindTool, policy.KindResource, policy.KindTemplate, policy.KindPrompt:
 		e.forms.learn(e.formKey(c), c, m)
+	}
+	if e.session != nil && c.kind == request {
+		e.session.settled(c.id.Key)
 	}
 	if m.Error.Kind() != 0 {
 		c.record.ErrorCode = int(m.Code)
@@ -27,10 +31,12 @@ func (e *exchange) rewrite(c *call, m *message, doc []byte) (out []byte, problem
 		}
 	}
 	e.own(c, m)
-	if denied, reason := e.asksTooMuch(m); denied {
-		return e.withhold(c, codeRefused, "the server asked for input that is not allowed", reason), ""
+	if e.exceeds(c, m) {
+		return e.withhold(c, codeRefused, "the server asked for input that is not allowed"), ""
 	}
 	switch {
+	case e.terms.FilterLinked && c.method.is(linksResources):
+		return e.splice(doc, e.unlink(c, m)), ""
 	case c.method.list == "contents":
 		return e.rewriteRead(c, m, doc)
 	case c.method.list != "" || c.method.is(cacheable):
@@ -49,25 +55,38 @@ func (e *exchange) rewriteElement(c *call, m *message) (out []byte, problem stri
 }
 
 // withhold is a JSON-RPC error in place of an answer that must not be seen.
-func (e *exchange) withhold(c *call, code int, text string, reason policy.Decision) []byte {
-	c.record.Decision, c.record.ErrorCode, c.record.ToolError = reason, code, false
+func (e *exchange) withhold(c *call, code int, text string) []byte {
+	c.record.ErrorCode, c.record.ToolError = code, false
 	return appendError(nil, c.id.Raw, code, text, "")
 }
 
-// asksTooMuch tells whether the result asks the client for something that
-// policy does not let this server ask for: in the modern era, requests of the
-// server come inside of results.
-func (e *exchange) asksTooMuch(m *message) (denied bool, why policy.Decision) {
-	asked := m.Member(m.Result, "inputRequests")
+// exceeds tells whether the result asks the client for something that policy does
+// not let this server ask for: in the modern era, requests of the server come inside
+// of results. Each of them is recorded as the request it is.
+func (e *exchange) exceeds(c *call, m *message) bool {
+	for _, holder := range [...]value{m.Result, m.Member(m.Result, "task")} {
+		if denied, why := e.asksTooMuch(holder); denied {
+			c.record.Decision = why
+			return true
+		}
+	}
+	return false
+}
+
+func (e *exchange) asksTooMuch(holder value) (denied bool, why policy.Decision) {
+	asked := holder.Member("inputRequests")
 	if k := asked.Kind(); k != 0 && k != '{' {
 		return true, policy.Decision{Reason: "inputRequests is not an object"}
 	}
 	for _, wanted := range asked.Members() {
 		name, ok := wanted.Member("method").Text()
-		if !ok {
-			return true, policy.Decision{Reason: "an input request has no method"}
+		if !ok || !isPlain(name) || len(name) > maxEcho {
+			return true, policy.Decision{Reason: "an input request has no plain method"}
 		}
-		if why = e.askServer(name); !why.Allowed {
+		why = e.askServer(name, wanted.Member("params"))
+		part := &call{name: name, record: &telemetry.Call{}}
+		e.recordPart(part, policy.Object{}, why)
+		if !why.Allowed {
 			return true, why
 		}
 	}
@@ -105,6 +124,9 @@ func (e *exchange) rewriteList(c *call, m *message, doc []byte) (out []byte, pro
 	}
 	if list.Kind() != '[' {
 		return nil, "its list is not an array"
+	}
+	if c.method == &toolsList && e.modern {
+		e.learnMirrors(list)
 	}
 	q := e.question(c.name, policy.Object{}, nil)
 	var before, behind []edit
@@ -172,4 +194,8 @@ func appendEdited(dst, text []byte, base int, edits []edit) []byte {
 		from = ed.end - base
 	}
 	return append(dst, text[from:]...)
+}
+
+func sortEdits(edits []edit) {
+	slices.SortFunc(edits, func(a, b edit) int { return a.at - b.at })
 }

@@ -14,7 +14,7 @@ import (
 const (
 	maxSessionID = 1024 // bytes
 	maxPending   = 256  // server requests of one session that wait for an answer
-	maxRecent    = 128  // calls of one session whose answer another stream may bring
+	maxRecent    = 256  // calls of one session whose answer another stream may bring
 )
 
 // A place is where a conversation goes to.
@@ -31,24 +31,57 @@ func (e *exchange) place() place { return place{e.x.Target.Address, e.x.Target.S
 type sessionKey struct {
 	place    place
 	id       string
-	caller   mesh.Principal // of a session without id
-	endpoint string         // of a session of 2024-11-05: where its messages are posted
+	caller   caller // of a session without id
+	endpoint string // of a session of 2024-11-05: where its messages are posted
 }
 
 // A session is a legacy MCP session: it belongs to who opened it.
 type session struct {
-	key    sessionKey
-	caller mesh.Principal
+	key       sessionKey
+	principal mesh.Principal
 
-	mu      sync.Mutex // guards what follows
-	version string     // "" until the server said it
-	pending []pending
-	recent  []recent // the newest last
+	mu       sync.Mutex // guards what follows
+	caller   caller     // its token's subject is that of the first token that it was used with
+	client   policy.Client
+	version  string // "" until the server said it
+	pending  []pending
+	recent   []recent // the newest last
+	progress []string // tokens that the server gave with its requests, the newest last
 
 	// guarded by sessions.mu
 	used   time.Time
 	active int // exchanges inside
 	entry  *list.Element
+}
+
+// A caller is whom sessions and handles belong to: the verified workload and, where
+// a token was validated, on whose behalf it speaks.
+type caller struct {
+	principal       mesh.Principal
+	issuer, subject string // "" without a token
+}
+
+func (e *exchange) caller() caller {
+	c := caller{principal: e.x.Source}
+	if e.token != nil {
+		c.issuer, c.subject = e.token.Issuer, e.token.Subject
+	}
+	return c
+}
+
+// admits tells whether the session is who's. One that was opened without a token
+// becomes that of the first token it is used with: servers ask for tokens late.
+func (s *session) admits(who caller) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.caller == who {
+		return true
+	}
+	if s.caller.principal != who.principal || s.caller.issuer != "" || s.caller.subject != "" {
+		return false
+	}
+	s.caller = who
+	return true
 }
 
 // A pending request of the server waits for the client's answer.
@@ -60,7 +93,9 @@ type recent struct {
 	method *method
 	name   string
 	object policy.Object
+	token  string // for progress
 	denial []byte
+	done   bool // it was answered
 }
 
 func (s *session) negotiated() string {
@@ -116,9 +151,66 @@ func (s *session) remember(c *call) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.recent) == maxRecent {
-		s.recent = slices.Delete(s.recent, 0, 1)
+		oldest := max(0, slices.IndexFunc(s.recent, func(r recent) bool { return r.done }))
+		s.recent = slices.Delete(s.recent, oldest, oldest+1)
 	}
-	s.recent = append(s.recent, recent{c.id.Key, c.method, c.name, c.object, c.denial})
+	s.recent = append(s.recent, recent{id: c.id.Key, method: c.method, name: c.name, object: c.object, token: c.token, denial: c.denial})
+}
+
+// settled notes that the call with that id was answered: it may be forgotten first.
+func (s *session) settled(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := len(s.recent) - 1; i >= 0; i-- {
+		if s.recent[i].id == id {
+			s.recent[i].done = true
+			return
+		}
+	}
+}
+
+// owns tells whether the client sent a request with that id in this session.
+func (s *session) owns(id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(s.recent, func(r recent) bool { return r.id == id })
+}
+
+// awaits tells whether the client gave that progress token with a request.
+func (s *session) awaits(token string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(s.recent, func(r recent) bool { return r.token == token })
+}
+
+// follow remembers a progress token that the server gave with a request.
+func (s *session) follow(token string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.progress) == maxPending {
+		s.progress = slices.Delete(s.progress, 0, 1)
+	}
+	s.progress = append(s.progress, token)
+}
+
+// follows tells whether the server gave that progress token.
+func (s *session) follows(token string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Contains(s.progress, token)
+}
+
+// introduce keeps what the client says of itself when it opens the session.
+func (s *session) introduce(c policy.Client) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.client = c
+}
+
+func (s *session) introduced() policy.Client {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.client
 }
 
 // recall returns the newest call with that id, nil if none is remembered. A
@@ -176,7 +268,7 @@ func (t *sessions) enter(key sessionKey, now time.Time) *session {
 func (t *sessions) hold(s *session, now time.Time) {
 	s.used = now
 	s.active++
-	t.callers[s.caller].MoveToBack(s.entry)
+	t.callers[s.principal].MoveToBack(s.entry)
 }
 
 func (t *sessions) leave(s *session, now time.Time) {
@@ -188,32 +280,32 @@ func (t *sessions) leave(s *session, now time.Time) {
 
 // open finds or makes the session of that caller and holds it. It returns nil
 // if the session is another caller's or no more can be remembered.
-func (t *sessions) open(key sessionKey, caller mesh.Principal, now time.Time) *session {
+func (t *sessions) open(key sessionKey, who caller, now time.Time) *session {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if s := t.all[key]; s != nil {
-		if s.caller != caller {
+		if !s.admits(who) {
 			return nil
 		}
 		t.hold(s, now)
 		return s
 	}
-	own := t.callers[caller]
+	own := t.callers[who.principal]
 	if own == nil {
 		own = list.New()
-		t.callers[caller] = own
+		t.callers[who.principal] = own
 	}
 	if own.Len() >= t.perCaller {
 		t.remove(own.Front().Value.(*session))
 	}
 	if len(t.all) >= t.limit && !t.expire(now) {
-		t.drop(caller, own)
+		t.drop(who.principal, own)
 		return nil
 	}
-	if t.callers[caller] == nil { // its last session made room
-		t.callers[caller] = own
+	if t.callers[who.principal] == nil { // its last session made room
+		t.callers[who.principal] = own
 	}
-	s := &session{key: key, caller: caller}
+	s := &session{key: key, principal: who.principal, caller: who}
 	s.entry = own.PushBack(s)
 	t.all[key] = s
 	t.hold(s, now)
@@ -248,13 +340,13 @@ func (t *sessions) forget(s *session) {
 
 func (t *sessions) remove(s *session) {
 	delete(t.all, s.key)
-	own := t.callers[s.caller]
+	own := t.callers[s.principal]
 	own.Remove(s.entry)
-	t.drop(s.caller, own)
+	t.drop(s.principal, own)
 }
 
-func (t *sessions) drop(caller mesh.Principal, own *list.List) {
+func (t *sessions) drop(who mesh.Principal, own *list.List) {
 	if own.Len() == 0 {
-		delete(t.callers, caller)
+		delete(t.callers, who)
 	}
 }

@@ -76,11 +76,11 @@ func TestSessionsExpire(t *testing.T) {
 func TestSessionsAreBounded(t *testing.T) {
 	now := time.Now()
 	s := newSessions(Config{Sessions: 10, SessionsPerCaller: 4}.withDefaults())
-	caller := func(i int) mesh.Principal { return mesh.NewPrincipal("td", "ns", fmt.Sprint("sa", i)) }
+	of := func(i int) caller { return caller{principal: mesh.NewPrincipal("td", "ns", fmt.Sprint("sa", i))} }
 	key := func(c, i int) sessionKey { return sessionKey{id: fmt.Sprint(c, "-", i)} }
 	for c := range 2 {
 		for i := range 6 {
-			opened := s.open(key(c, i), caller(c), now)
+			opened := s.open(key(c, i), of(c), now)
 			if opened == nil {
 				t.Fatalf("session %d of caller %d was refused", i, c)
 			}
@@ -91,24 +91,24 @@ func TestSessionsAreBounded(t *testing.T) {
 		t.Errorf("%d sessions: the longest unused of a caller did not make room", len(s.all))
 	}
 	for i := range 3 {
-		if opened := s.open(key(2, i), caller(2), now); (opened != nil) != (i < 2) {
+		if opened := s.open(key(2, i), of(2), now); (opened != nil) != (i < 2) {
 			t.Errorf("session %d over the total: %v", i, opened)
 		}
 	}
 	later := now.Add(25 * time.Hour)
-	if s.open(key(3, 0), caller(3), later) == nil || len(s.all) >= 10 {
+	if s.open(key(3, 0), of(3), later) == nil || len(s.all) >= 10 {
 		t.Errorf("expired sessions did not make room: %d", len(s.all))
 	}
 }
 
 func TestOneCallerCannotPushOutAnothersHandles(t *testing.T) {
 	o := newOwners()
-	o.give(handle{id: "mine"}, owner{caller: planner})
+	o.give(handle{id: "mine"}, owner{caller: caller{principal: planner}})
 	for i := range maxHandles + 10 {
-		o.give(handle{id: fmt.Sprint(i)}, owner{caller: stealer})
+		o.give(handle{id: fmt.Sprint(i)}, owner{caller: caller{principal: stealer}})
 	}
-	o.give(handle{id: "mine"}, owner{caller: stealer})
-	if o.may(handle{id: "mine"}, owner{caller: stealer}) || !o.may(handle{id: "mine"}, owner{caller: planner}) || len(o.of) != maxHandles+1 {
+	o.give(handle{id: "mine"}, owner{caller: caller{principal: stealer}})
+	if o.may(handle{id: "mine"}, owner{caller: caller{principal: stealer}}) || !o.may(handle{id: "mine"}, owner{caller: caller{principal: planner}}) || len(o.of) != maxHandles+1 {
 		t.Errorf("%d handles", len(o.of))
 	}
 }

@@ -52,8 +52,14 @@ func resultShape() *jsonrpc.Shape {
 	}, lists)
 }
 
+// replyShape has the members of what a client answers a server.
+func replyShape() *jsonrpc.Shape {
+	return jsonrpc.NewShape([]string{"action", "content", "role", "model", "stopReason", "_meta"},
+		map[string]*jsonrpc.Shape{"roots": jsonrpc.NewShape([]string{"uri", "name"}, nil).Unnoted()})
+}
+
 func (g *governor) newRequestParser() *jsonrpc.Parser {
-	return jsonrpc.NewParser(jsonrpc.Limits{Bytes: g.config.RequestBytes}, g.params, nil)
+	return jsonrpc.NewParser(jsonrpc.Limits{Bytes: g.config.RequestBytes}, g.params, g.reply)
 }
 
 // newAnswerParser reads what servers send: responses, and their own requests

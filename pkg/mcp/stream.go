@@ -22,6 +22,7 @@ func (e *exchange) respondStream(ctx context.Context, up *inspect.Response) *ins
 	events.Reset(up.Body)
 	e.stream = stream{
 		ctx: ctx, e: e, upstream: up.Body, events: events,
+		pace:    pace{perSecond: e.config.EventsPerSecond},
 		resumes: e.x.Request.Method == "GET" && e.x.Request.Header.Has("Last-Event-Id"),
 	}
 	up.Body = &e.stream
@@ -37,6 +38,7 @@ type stream struct {
 	e        *exchange
 	upstream io.ReadCloser
 	events   *jsonrpc.EventReader
+	pace     pace
 	resumes  bool     // answers of earlier calls may come
 	endpoint *session // that the stream opened, in revision 2024-11-05
 
@@ -71,6 +73,9 @@ func (s *stream) Close() error {
 func (s *stream) advance() {
 	s.framed = small(s.framed)
 	event, err := s.events.Next()
+	if err == nil {
+		err = s.pace.take(s.ctx)
+	}
 	switch {
 	case err == io.EOF:
 		s.err = io.EOF
@@ -116,36 +121,37 @@ func (s *stream) cut(err error) {
 	s.err = io.EOF
 }
 
-// message inspects the message that an event carries.
+// message inspects the message, or the batch, that an event carries.
 func (s *stream) message(event *jsonrpc.Event) {
 	m, err := s.e.answers.Message(event.Data)
+	var out []byte
+	refused, _ := errors.AsType[*jsonrpc.Error](err)
+	switch {
+	case refused != nil && refused.Reason == jsonrpc.ReasonBatch && s.mayBatch():
+		out, err = s.batch(event.Data)
+	case err != nil:
+		err = fmt.Errorf("%w: %w", errUninspected, err)
+	case m.Kind == response:
+		out, err = s.response(m, event.Data)
+	case s.e.passesFromServer(s.ctx, m):
+		out = event.Data
+	}
 	if err != nil {
-		if refused, ok := errors.AsType[*jsonrpc.Error](err); ok && refused.Reason == jsonrpc.ReasonBatch && s.e.batch {
-			s.batch(event)
-			return
-		}
-		s.cut(fmt.Errorf("%w: %w", errUninspected, err))
-		return
-	}
-	if m.Kind == response {
-		s.response(event, m)
-		return
-	}
-	if s.e.passesFromServer(s.ctx, m) {
-		s.pass(event, singleLine(event.Data))
+		s.cut(err)
+	} else if out != nil {
+		s.pass(event, singleLine(out))
 	}
 }
 
-// response passes on the answer to a call of this exchange or, on a stream that
-// is resumed, of this session. Other answers are dropped: some clients take
-// whatever comes for theirs.
-func (s *stream) response(event *jsonrpc.Event, m *message) {
+// response is what goes on of the answer to a call of this exchange or, on a stream
+// that is resumed, of this session; nil if nothing does. Other answers are dropped:
+// some clients take whatever comes for theirs.
+func (s *stream) response(m *message, doc []byte) ([]byte, error) {
 	c := s.e.outstanding(m.ID.Key)
 	if c == nil && (s.resumes || s.endpoint != nil) && s.e.session != nil {
 		c = s.e.session.recall(m.ID.Key)
 		if c != nil && c.denial != nil {
-			s.pass(event, c.denial) // it was recorded when it was denied
-			return
+			return c.denial, nil // it was recorded when it was denied
 		}
 		if c != nil {
 			s.e.recordLater(c, m)
@@ -153,17 +159,16 @@ func (s *stream) response(event *jsonrpc.Event, m *message) {
 	}
 	if c == nil {
 		s.e.recordDropped(m, "the server's response answers no request of this stream")
-		return
+		return nil, nil
 	}
-	body, problem := s.e.rewrite(c, m, event.Data)
+	body, problem := s.e.rewrite(c, m, doc)
 	if problem != "" {
 		c.done = false
-		s.cut(fmt.Errorf("%w: %s", errUninspected, problem))
-		return
+		return nil, fmt.Errorf("%w: %s", errUninspected, problem)
 	}
 	c.record.ResponseBytes += int64(len(body))
-	s.pass(event, singleLine(body))
 	c.record.Finish(nil)
+	return body, nil
 }
 
 // recordLater starts a record of an answer to an earlier exchange's call.
@@ -171,17 +176,6 @@ func (e *exchange) recordLater(c *call, m *message) {
 	c.id, c.record = m.ID, e.newRecord()
 	c.record.Method, c.record.Object, c.record.ID = c.name, c.object, string(m.ID.Raw)
 	c.record.Status, c.record.Decision = 200, e.ask(c, c.object)
-}
-
-// batch inspects an event that carries several answers.
-func (s *stream) batch(event *jsonrpc.Event) {
-	s.e.in = append(s.e.in[:0], event.Data...)
-	body, problem := s.e.inspectBatch()
-	if problem != "" {
-		s.cut(fmt.Errorf("%w: %s", errUninspected, problem))
-		return
-	}
-	s.pass(event, singleLine(body))
 }
 
 // singleLine makes the line breaks of an accepted JSON text spaces: they stand
@@ -200,6 +194,14 @@ func (e *exchange) recordDropped(m *message, reason string) {
 	record := e.newRecord()
 	record.ID, record.ResponseBytes = string(m.ID.Raw), int64(len(m.Raw))
 	e.finishDropped(record, m.Method, reason)
+}
+
+// recordDecided records a message of the server that policy does not let pass.
+func (e *exchange) recordDecided(m *message, d policy.Decision) {
+	record := e.newRecord()
+	record.Method, record.Decision, record.ID, record.ResponseBytes = m.Method, d, string(m.ID.Raw), int64(len(m.Raw))
+	record.Finish(nil)
+	e.records = e.records[:len(e.records)-1]
 }
 
 // recordNote records something of the server that is no message and does not go on.

@@ -44,7 +44,7 @@ func TestStreamsAreInspectedEventByEvent(t *testing.T) {
 				}
 				return r
 			}
-			a := h.send("POST", rpc("1", "tools/list", ""))
+			a := h.send("POST", rpc("1", "tools/list", `{"_meta":{"progressToken":1}}`))
 			if a.err != nil || a.status != 200 || a.body != c.want {
 				t.Errorf("got %q, %v, want %q", a.body, a.err, c.want)
 			}

@@ -24,6 +24,7 @@ import (
 	"github.com/outrigger-mesh/outrigger/pkg/route"
 	"github.com/outrigger-mesh/outrigger/pkg/store"
 	"github.com/outrigger-mesh/outrigger/pkg/telemetry"
+	"github.com/outrigger-mesh/outrigger/pkg/token"
 	"github.com/outrigger-mesh/outrigger/pkg/xds"
 )
 
@@ -50,6 +51,7 @@ type Sidecar struct {
 	policies *xds.Client // for agent policies alone; nil if they have no connection of their own
 	server   *hbone.Server
 	tunnels  *hbone.Dialer
+	tokens   *token.Verifier
 	inbound  *inbound.Proxy
 	outbound *outbound.Proxy
 }
@@ -105,8 +107,9 @@ func (s *Sidecar) buildServer() (err error) {
 }
 
 func (s *Sidecar) buildProxies() (err error) {
-	layers := []inspect.Layer{mcp.New(mcp.Config{})}
 	dialer := &capture.Dialer{}
+	s.tokens = token.New(token.Config{Dial: dialer.DialHost})
+	layers := []inspect.Layer{mcp.New(mcp.Config{Tokens: s.tokens})}
 	reserved := s.reservedPorts()
 	in := inbound.Config{
 		Self: s.self, Store: s.store, Register: s.register, Recorder: s.recorder, Layers: layers,
@@ -161,9 +164,12 @@ func portOf(address string) uint16 {
 	return uint16(port)
 }
 
-// closeLogs ends the records and then the files they go to.
+// closeLogs ends what may still be fetched, the records and then the files they go to.
 func (s *Sidecar) closeLogs() error {
 	var errs []error
+	if s.tokens != nil {
+		s.tokens.Close()
+	}
 	if s.recorder != nil {
 		errs = append(errs, s.recorder.Close())
 	}

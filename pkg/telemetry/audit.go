@@ -108,6 +108,26 @@ func (o *object) auditMCP(c *Call) {
 		o.b = appendQuoted(o.b, c.Arguments, maxArguments)
 	}
 	o.end()
+	if c.HTTPMethod != "" {
+		o.open("request")
+		o.int("port", int64(c.Port))
+		o.string("method", c.HTTPMethod)
+		o.string("path", c.Path)
+		o.string("host", c.Host)
+		o.end()
+	}
+	if c.TokenIssuer != "" {
+		o.open("token")
+		o.string("issuer", c.TokenIssuer)
+		o.string("subject", c.TokenSubject)
+		o.end()
+	}
+	if c.ClientName != "" || c.ClientVersion != "" {
+		o.open("client")
+		o.string("name", c.ClientName)
+		o.string("version", c.ClientVersion)
+		o.end()
+	}
 }
 
 func (o *object) auditDecision(d *policy.Decision, snapshot uint64) {

@@ -20,7 +20,13 @@ type Call struct {
 	ToolError                   bool // the result said isError
 	Hidden                      int  // how many items a list lost to filtering
 	RequestBytes, ResponseBytes int64
-	Arguments                   []byte // only if a policy opts in; redacted by the caller
+	Arguments                   []byte // only if a policy opts in; redacted, or a digest, by the caller
+
+	// What else policy looked at, so that a decision can be made again from the record.
+	Port                      uint16 // that was asked about
+	HTTPMethod, Path, Host    string // of the request
+	TokenIssuer, TokenSubject string // of a validated bearer token
+	ClientName, ClientVersion string // what the client says of itself
 
 	connection *Connection
 	start      time.Time

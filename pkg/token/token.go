@@ -11,6 +11,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"sync"
 	"time"
@@ -34,11 +35,15 @@ var (
 // Config says what validation may cost. The zero value works.
 type Config struct {
 	Client  *http.Client  // fetches key sets; nil means one of our own that follows no redirects
+	Dial    DialFunc      // connects our own client; nil means as net.Dialer does
 	Leeway  time.Duration // how far clocks may differ; 0 means 30s
 	Refresh time.Duration // how long keys are used before they are fetched again, if the server does not say; 0 means 5m
 	Stale   time.Duration // how long keys are used that cannot be fetched again; 0 means 24h
 	Tokens  int           // validated tokens that are remembered; 0 means 4096
 }
+
+// A DialFunc connects to host:port, where the host may be a name.
+type DialFunc func(ctx context.Context, to string) (net.Conn, error)
 
 // A Token is one that was validated.
 type Token struct {
@@ -78,7 +83,7 @@ func New(c Config) *Verifier {
 	c.Stale = or(c.Stale, 24*time.Hour)
 	c.Tokens = or(c.Tokens, 4096)
 	if c.Client == nil {
-		c.Client = newClient()
+		c.Client = newClient(c.Dial)
 	}
 	return &Verifier{config: c, sets: map[source]*keySet{}, known: map[fingerprint]known{}}
 }
@@ -92,16 +97,19 @@ func or[T int | time.Duration](v, def T) T {
 
 // newClient trusts what the system trusts. A redirect would let who answers a URL
 // choose the place that keys come from.
-func newClient() *http.Client {
+func newClient(dial DialFunc) *http.Client {
+	transport := &http.Transport{
+		Proxy:                  http.ProxyFromEnvironment,
+		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
+		TLSHandshakeTimeout:    fetchTime,
+		MaxResponseHeaderBytes: 64 << 10,
+		DisableKeepAlives:      true, // it is asked every few minutes
+	}
+	if dial != nil {
+		transport.DialContext = func(ctx context.Context, _, to string) (net.Conn, error) { return dial(ctx, to) }
+	}
 	return &http.Client{
-		Timeout: fetchTime,
-		Transport: &http.Transport{
-			Proxy:                  http.ProxyFromEnvironment,
-			TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
-			TLSHandshakeTimeout:    fetchTime,
-			MaxResponseHeaderBytes: 64 << 10,
-			DisableKeepAlives:      true, // it is asked every few minutes
-		},
+		Timeout: fetchTime, Transport: transport,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return errRedirect },
 	}
 }

@@ -147,6 +147,8 @@ func (liberal) Call(*policy.Call) policy.Decision {
 	return policy.Decision{Allowed: true, Reason: "everything is allowed"}
 }
 
+func (liberal) Terms(policy.Direction, policy.Destination) policy.Terms { return policy.Terms{} }
+
 func (liberal) Visible(*policy.Call, policy.Object) policy.Decision {
 	return policy.Decision{Allowed: true, Reason: "everything is allowed"}
 }
