@@ -88,7 +88,7 @@ var homes = map[string]string{
 	"cel.dev/":                                      "policy",
 	"github.com/spiffe/go-spiffe/":                  "identity",
 	"github.com/go-jose/go-jose/":                   "token",
-	"golang.org/x/net/http2":                        "hbone",
+	"golang.org/x/net/http2":                        "hbone inspect",
 	"golang.org/x/net/netutil":                      "admin control",
 	"github.com/modelcontextprotocol/go-sdk/":       "sample",
 	"github.com/santhosh-tekuri/jsonschema/":        "guard",

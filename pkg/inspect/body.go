@@ -17,10 +17,7 @@ type body struct {
 	begun   bool
 	err     error // sticky; io.EOF once it is complete
 
-	idle  time.Duration // without a byte
-	rate  int           // bytes per second once idle has passed; 0: none
-	since time.Time
-	got   int64
+	pace
 }
 
 // A bodyOwner is told of a body's first read and of its complete end.
@@ -110,16 +107,24 @@ func (b *body) fail(err error) error {
 // complete tells whether all of it was read.
 func (b *body) complete() bool { return b.err == io.EOF || b.framing == framingNone }
 
+// A pace is how fast a body must come.
+type pace struct {
+	idle  time.Duration // without a byte
+	rate  int           // bytes per second once idle has passed; 0: none
+	since time.Time
+	got   int64
+}
+
 // deadline is when the next byte must be there.
-func (b *body) deadline() time.Time {
+func (p *pace) deadline() time.Time {
 	now := time.Now()
-	by := now.Add(b.idle)
-	if b.rate > 0 {
-		if b.since.IsZero() {
-			b.since = now
+	by := now.Add(p.idle)
+	if p.rate > 0 {
+		if p.since.IsZero() {
+			p.since = now
 		}
-		earned := time.Duration(b.got) * (time.Second / time.Duration(b.rate))
-		if cap := b.since.Add(b.idle + earned); cap.Before(by) {
+		earned := time.Duration(p.got) * (time.Second / time.Duration(p.rate))
+		if cap := p.since.Add(p.idle + earned); cap.Before(by) {
 			by = cap
 		}
 	}
@@ -175,13 +180,17 @@ func (b *body) trailer() error {
 		if err != nil {
 			return err
 		}
-		if kind, err := kindOf(h[0].Name); err != nil || kind != fieldOther || !mayTrail(h[0].Name) {
+		if !mayTrail(h[0].Name) {
 			return bad("field that is not allowed in a trailer")
 		}
 	}
 }
 
+// mayTrail tells whether a field may be in a trailer section.
 func mayTrail(name string) bool {
+	if kind, err := kindOf(name); err != nil || kind != fieldOther {
+		return false
+	}
 	for _, no := range [...]string{"authorization", "content-encoding", "content-type", "content-range", "cookie", "set-cookie", "cache-control", "origin"} {
 		if equalFold(name, no) {
 			return false

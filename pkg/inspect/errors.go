@@ -9,10 +9,6 @@ import (
 	"os"
 )
 
-// ErrHTTP2 means that the downstream began with HTTP/2's connection preface. There
-// is no answer to it in HTTP/1.1: the connection was closed.
-var ErrHTTP2 = errors.New("HTTP/2 with prior knowledge on a connection that is inspected as HTTP/1.1: use HTTP/1.1")
-
 // ErrDisconnected means that the downstream went away before its response was
 // complete.
 var ErrDisconnected = errors.New("downstream closed the connection during an exchange")

@@ -1,9 +1,9 @@
 // Package inspect serves the HTTP that it finds inside a connection through an
 // ordered list of layers. It does not know its layers.
 //
-// It reads HTTP/1.1 strictly (RFC 9112), a subset that every peer reads the same
-// way, and writes every message anew: no byte of framing that a peer sent is ever
-// forwarded.
+// It reads HTTP/1.1 (RFC 9112) and HTTP/2 with prior knowledge (RFC 9113) strictly, a
+// subset that every peer reads the same way, and writes every message anew: no byte of
+// framing that a peer sent is ever forwarded. Layers see no difference between the two.
 package inspect
 
 import (
@@ -54,15 +54,17 @@ type Request struct {
 	// written in it comes from ContentLength and Host.
 	Header        Header
 	Body          io.Reader // never nil
-	ContentLength int64     // -1 if chunked
+	ContentLength int64     // -1 if it is not known before the body's end
+
+	scheme string // of HTTP/2
 }
 
 // A Response is what goes back downstream.
 type Response struct {
-	Status        int    // 200 to 599
-	Header        Header // without hop-by-hop fields; lines of Content-Length and Transfer-Encoding only keep a place
-	Body          io.ReadCloser
-	ContentLength int64 // -1: not known, will be chunked; if Body is nil, what a HEAD or 304 announces
+	Status        int           // 200 to 599
+	Header        Header        // without hop-by-hop fields; lines of Content-Length and Transfer-Encoding only keep a place
+	Body          io.ReadCloser // of the app's: Close may be called beside a Read, and ends it
+	ContentLength int64         // -1: not known, will be chunked; if Body is nil, what a HEAD or 304 announces
 }
 
 // A Conversation is what all exchanges of one connection share.
@@ -86,6 +88,8 @@ type Exchange struct {
 	// Upstream opens another connection to the same app, for a message of our own;
 	// see RoundTrip.
 	Upstream func(ctx context.Context) (net.Conn, error)
+
+	stream *streamed // of HTTP/2
 }
 
 // Config is how to serve one connection.
@@ -97,13 +101,15 @@ type Config struct {
 	Limits       Limits
 }
 
-// Serve reads requests from downstream until it ends or ctx does, one at a time,
-// and answers each through the layers. It takes over downstream.
+// Serve reads requests from downstream until it ends or ctx does, and answers each
+// through the layers: one at a time in HTTP/1.1, many beside each other in HTTP/2,
+// whichever the downstream begins with. The app is spoken to in the same. It takes over
+// downstream.
 //
 // It returns nil if the conversation simply ended, and otherwise why it was cut or,
 // if it was not, the first thing that went wrong with an exchange: an *Error for
-// what the downstream or the app did, ErrHTTP2, or ErrDisconnected. The bytes that
-// went towards the peer and came from it are added to the conversation's record.
+// what the downstream or the app did, or ErrDisconnected. The bytes that went towards
+// the peer and came from it are added to the conversation's record.
 func Serve(ctx context.Context, downstream net.Conn, c Config) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

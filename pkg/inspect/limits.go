@@ -8,6 +8,11 @@ type Limits struct {
 	Fields int // lines of a header; 0 means 128
 	Drain  int // bytes of an unread request body that are read to keep the connection; 0 means 256 KiB
 
+	// KeepAlive is how long an event stream may be silent before a comment is written
+	// into it, between two events; 0 means 30s, less than 0 never.
+	KeepAlive time.Duration
+	Streams   int // of one HTTP/2 connection at a time; 0 means 100
+
 	Idle     time.Duration // from one exchange to the first byte of the next; 0 means 5m
 	HeadTime time.Duration // from the first byte of a request head to its last; 0 means 10s
 	Body     time.Duration // without a byte of a request body; 0 means 30s
@@ -21,6 +26,8 @@ func (l Limits) withDefaults() Limits {
 	l.Head = min(or(l.Head, bufferSize), bufferSize)
 	l.Fields = or(l.Fields, 128)
 	l.Drain = or(l.Drain, 256<<10)
+	l.KeepAlive = or(l.KeepAlive, 30*time.Second)
+	l.Streams = or(l.Streams, 100)
 	l.Idle = or(l.Idle, 5*time.Minute)
 	l.HeadTime = or(l.HeadTime, 10*time.Second)
 	l.Body = or(l.Body, 30*time.Second)
@@ -40,6 +47,7 @@ func or[T int | time.Duration](v, d T) T {
 }
 
 const (
+	tinySize   = 1 << 10         // of the buffer that a stream keeps while it is silent
 	smallSize  = 4 << 10         // of the buffer that most heads fit into
 	bufferSize = 32 << 10        // of the buffer for larger heads and for bodies
 	sinkSize   = bufferSize + 64 // of the buffer for writes: a full read, framed as a chunk

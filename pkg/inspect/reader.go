@@ -32,6 +32,7 @@ var (
 
 // Buffers of all sizes, shared by all connections.
 var (
+	tinyBuffers  = sync.Pool{New: func() any { return new([tinySize]byte) }}
 	smallBuffers = sync.Pool{New: func() any { return new([smallSize]byte) }}
 	largeBuffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 	sinkBuffers  = sync.Pool{New: func() any { return new([sinkSize]byte) }}
@@ -39,6 +40,8 @@ var (
 
 func getBuffer(n int) []byte {
 	switch {
+	case n <= tinySize:
+		return tinyBuffers.Get().(*[tinySize]byte)[:]
 	case n <= smallSize:
 		return smallBuffers.Get().(*[smallSize]byte)[:]
 	case n <= bufferSize:
@@ -49,6 +52,8 @@ func getBuffer(n int) []byte {
 
 func putBuffer(b []byte) {
 	switch cap(b) {
+	case tinySize:
+		tinyBuffers.Put((*[tinySize]byte)(b[:tinySize]))
 	case smallSize:
 		smallBuffers.Put((*[smallSize]byte)(b[:smallSize]))
 	case bufferSize:

@@ -27,7 +27,7 @@ func parseRequest(head string, l *Limits) (*incoming, error) {
 	in := &incoming{}
 	r := &in.request
 	r.Method = method
-	if err := in.version(method, version); err != nil {
+	if err := in.version(version); err != nil {
 		return nil, err
 	}
 	var err error
@@ -51,13 +51,11 @@ func parseRequest(head string, l *Limits) (*incoming, error) {
 	return in, in.check()
 }
 
-func (in *incoming) version(method, version string) error {
+func (in *incoming) version(version string) error {
 	switch {
 	case version == "HTTP/1.1":
 	case version == "HTTP/1.0":
 		in.http10, in.close = true, true
-	case version == "HTTP/2.0" && method == "PRI":
-		return ErrHTTP2
 	case len(version) == 8 && strings.HasPrefix(version, "HTTP/"):
 		return &Error{Status: 505, Problem: "HTTP version other than 1.1 and 1.0"}
 	default:

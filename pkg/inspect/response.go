@@ -2,6 +2,8 @@ package inspect
 
 import (
 	"strings"
+	"sync"
+	"sync/atomic"
 )
 
 // Reply returns a small response.
@@ -84,14 +86,30 @@ type responseBody struct {
 	body
 	upstream *upstream
 	again    bool // the connection may go on after it
+
+	mu   sync.Mutex  // held while body is read
+	done atomic.Bool // the exchange has ended
+}
+
+// Read reads the body's bytes.
+func (b *responseBody) Read(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.body.Read(p)
 }
 
 // Close ends the exchange with the app. A connection whose body was not read to its
-// end is not used again.
+// end is not used again. Close may be called beside a Read, which it ends.
 func (b *responseBody) Close() error {
-	if b.upstream.current == b {
-		b.upstream.finish()
+	if b.done.Swap(true) {
+		return nil
 	}
+	if !b.mu.TryLock() {
+		b.upstream.in.interrupt()
+		b.mu.Lock()
+	}
+	defer b.mu.Unlock()
+	b.upstream.finish()
 	return nil
 }
 

@@ -7,11 +7,14 @@ import (
 )
 
 // RoundTrip sends a request of our own, such as one that a layer makes up, over a
-// connection that Exchange.Upstream opened, and returns the response. It takes over
+// connection that Exchange.Upstream opened, in that exchange's protocol, and returns the response. It takes over
 // conn, which ends with ctx and when the response's body is closed; a response
 // without a body has a nil one and needs no closing. Reads of r.Body must not block.
 func RoundTrip(ctx context.Context, conn net.Conn, r *Request, l Limits) (*Response, error) {
 	l = l.withDefaults()
+	if c, ok := conn.(priorConn); ok {
+		return roundTripStream(ctx, c.Conn, r, &l)
+	}
 	u := newUpstream(func(context.Context) (net.Conn, error) { return conn, nil }, &l)
 	u.interrupt = func() {}
 	cut := make(chan struct{})

@@ -6,8 +6,6 @@ import (
 	"io"
 	"net"
 	"time"
-
-	"github.com/outrigger-mesh/outrigger/pkg/policy"
 )
 
 // A server serves one connection.
@@ -31,15 +29,26 @@ func newServer(downstream net.Conn, c Config, leave context.CancelCauseFunc) *se
 	s.watch.gone = func(error) { leave(ErrDisconnected) }
 	s.up = newUpstream(c.Upstream, &s.Limits)
 	s.up.interrupt = s.in.interrupt
-	s.handler = s.up
-	for i := len(c.Layers) - 1; i >= 0; i-- {
-		s.handler = c.Layers[i](s.handler)
-	}
+	s.handler = s.layered(s.up)
 	return s
+}
+
+// layered wraps the last handler with all layers.
+func (s *server) layered(h Handler) Handler {
+	for i := len(s.Layers) - 1; i >= 0; i-- {
+		h = s.Layers[i](h)
+	}
+	return h
 }
 
 // run serves exchanges until the connection ends.
 func (s *server) run(ctx context.Context) error {
+	if more, err := s.await(ctx); !more {
+		return s.over(ctx, err)
+	}
+	if s.speaksHTTP2() {
+		return s.runStreams(ctx)
+	}
 	for {
 		in, err := s.next(ctx)
 		if err != nil {
@@ -75,14 +84,8 @@ func (s *server) over(ctx context.Context, err error) error {
 // next reads the next request. It returns neither a request nor an error when the
 // downstream has no more, and has answered what it returns as an error.
 func (s *server) next(ctx context.Context) (*incoming, error) {
-	if s.in.buffered() == 0 {
-		err := s.in.fill(time.Now().Add(s.Limits.Idle))
-		switch {
-		case errors.Is(err, io.EOF), isTimeout(err), err != nil && ctx.Err() != nil:
-			return nil, nil
-		case err != nil:
-			return nil, err
-		}
+	if more, err := s.await(ctx); !more {
+		return nil, err
 	}
 	head, err := s.head()
 	if err != nil {
@@ -96,8 +99,25 @@ func (s *server) next(ctx context.Context) (*incoming, error) {
 	return in, nil
 }
 
+// await waits for the first byte of what comes next. There is neither more nor an
+// error when the downstream has simply ended.
+func (s *server) await(ctx context.Context) (more bool, err error) {
+	if s.in.buffered() > 0 {
+		return true, nil
+	}
+	err = s.in.fill(time.Now().Add(s.Limits.Idle))
+	switch {
+	case errors.Is(err, io.EOF), isTimeout(err), err != nil && ctx.Err() != nil:
+		return false, nil
+	}
+	return err == nil, err
+}
+
 func (s *server) head() ([]byte, error) {
 	if c := s.in.buf[s.in.r]; class[c]&isToken == 0 {
+		if c == 22 { // of a TLS record
+			return nil, bad("TLS where HTTP is inspected: inside the mesh it is spoken without")
+		}
 		return nil, bad("not an HTTP request")
 	}
 	head, err := s.in.head(s.Limits.Head, time.Now().Add(s.Limits.HeadTime))
@@ -144,11 +164,14 @@ func (s *server) prepare(in *incoming) {
 		b.framing, b.begun, b.err = framingNone, true, io.EOF
 	}
 	in.request.Body = b
-	in.exchange.Conversation = s.Conversation
-	in.exchange.Request = &in.request
-	in.exchange.Upstream = s.Upstream
+	s.begin(&in.exchange, &in.request)
+}
+
+// begin completes an exchange but for its stream.
+func (s *server) begin(x *Exchange, r *Request) {
+	x.Conversation, x.Request, x.Upstream = s.Conversation, r, s.Upstream
 	if s.Policies != nil {
-		in.exchange.Policies, in.exchange.Snapshot = s.Policies()
+		x.Policies, x.Snapshot = s.Policies()
 	}
 }
 
@@ -221,7 +244,12 @@ func (s *server) respond(resp *Response, how outgoing) error {
 		return &sourceError{err}
 	}
 	if resp.Body != nil && !how.head && !bodiless(resp.Status) {
-		if err := s.out.body(resp.Body, length, !how.chunked); err != nil {
+		if length < 0 && how.chunked && s.pulses(resp) {
+			s.out.pulse = newPulse(s.Limits.KeepAlive, func() error { return s.out.write([]byte(commentChunk)) })
+		}
+		err := s.out.body(resp.Body, length, !how.chunked)
+		s.out.pulse = nil
+		if err != nil {
 			return err
 		}
 	}
@@ -318,15 +346,5 @@ func (s *server) close() {
 	s.up.drop()
 	s.in.discard()
 	s.out.release()
-	r := s.Conversation.Record
-	if r == nil {
-		return
-	}
-	if s.Conversation.Direction == policy.Outbound {
-		r.BytesSent += s.up.out.total
-		r.BytesReceived += s.up.in.total
-	} else {
-		r.BytesSent += s.out.total
-		r.BytesReceived += s.in.total
-	}
+	s.addBytes()
 }

@@ -22,6 +22,7 @@ type sink struct {
 	total int64 // bytes written
 
 	framed bodyWriter // of the body that is being written
+	pulse  *pulse     // of it, if it is an event stream
 }
 
 // continues writes "100 Continue", unless the final response has begun.
@@ -171,7 +172,9 @@ func (s *sink) body(src io.Reader, length int64, raw bool) error {
 	case *body:
 		err = w.own(src)
 	case *responseBody:
+		src.mu.Lock()
 		err = w.own(&src.body)
+		src.mu.Unlock()
 	case io.WriterTo:
 		if length < 0 {
 			err = s.idle()
@@ -244,6 +247,8 @@ func (w *bodyWriter) own(src *body) error {
 	defer func() { src.in.waiter = nil }()
 	for {
 		p, err := src.next(bufferSize)
+		w.pulse.resume()
+		w.pulse.wrote(p)
 		if err == io.EOF {
 			return nil
 		}
@@ -258,23 +263,28 @@ func (w *bodyWriter) own(src *body) error {
 
 // willWait flushes what has gathered, because the source will have to be waited for.
 func (w *bodyWriter) willWait() error {
-	w.err = w.idle()
+	if w.err = w.idle(); w.err == nil {
+		w.pulse.wait()
+	}
 	return w.err
 }
 
 // foreign writes any other body: what has been read is flushed before the next
 // read, and so is the head if the body is a stream.
 func (w *bodyWriter) foreign(src io.Reader) error {
-	buf := getBuffer(bufferSize)
-	defer putBuffer(buf)
+	from := lender{src: src, full: w.length > tinySize}
+	defer from.release()
 	for first := true; ; first = false {
 		if !first || w.length < 0 {
 			if w.err = w.idle(); w.err != nil {
 				return w.err
 			}
 		}
-		n, err := src.Read(buf)
-		if err := w.put(buf[:n]); err != nil {
+		w.pulse.wait()
+		b, err := from.read()
+		w.pulse.resume()
+		w.pulse.wrote(b)
+		if err := w.put(b); err != nil {
 			return err
 		}
 		if err == io.EOF {

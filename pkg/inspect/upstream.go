@@ -101,6 +101,7 @@ func (u *upstream) open(ctx context.Context) (fresh bool, err error) {
 	}
 	u.conn, u.gone = conn, false
 	u.in.conn, u.in.err = conn, nil
+	u.in.stopped.Store(false)
 	u.out.conn, u.out.begun = conn, false
 	return true, nil
 }
@@ -240,8 +241,11 @@ func (u *upstream) finish() {
 // read.
 func (u *upstream) leave() {
 	u.active = false
-	if b := u.current; b != nil && b.err == nil {
-		b.err = net.ErrClosed
+	if b := u.current; b != nil {
+		b.done.Store(true)
+		if b.err == nil {
+			b.err = net.ErrClosed
+		}
 	}
 	u.current = nil
 }

@@ -216,16 +216,6 @@ func TestServeSpeaksToHTTP10AndHEAD(t *testing.T) {
 	}
 }
 
-func TestHTTP2PrefaceHasItsOwnError(t *testing.T) {
-	d := open(t, "", Config{})
-	if got := say(t, d.addr, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"); got != "" {
-		t.Errorf("got %q", got)
-	}
-	if err := <-d.errs; !errors.Is(err, ErrHTTP2) {
-		t.Errorf("Serve returned %v", err)
-	}
-}
-
 func TestRoundTripSendsAMessageOfOurOwn(t *testing.T) {
 	a := app(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/none" {
