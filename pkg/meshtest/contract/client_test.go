@@ -178,6 +178,8 @@ func (s *scene) client(pod istiod.Pod, types []xds.Type, change func(*recorder, 
 		}
 		if s.Failed() {
 			s.Logf("client's status: %+v", c.Status())
+			all := c.since(0, addressType)
+			s.Logf("the last responses it had: %+v", all[max(0, len(all)-20):])
 		}
 	})
 	return c

@@ -30,9 +30,10 @@ type contract struct {
 }
 
 const (
-	noTLS  = "it has neither TLS nor authentication"
-	noCA   = "it has no CA"
-	noECDS = "it serves agent policies as a type of their own and not by ECDS"
+	noTLS      = "it has neither TLS nor authentication"
+	noCA       = "it has no CA"
+	endsStream = "a type that it does not know ends the stream, because it serves those only to the root namespace: a sidecar must not ask"
+	noECDS     = "it serves agent policies as a type of their own and not by ECDS"
 )
 
 // table is what holds of which control plane.
@@ -46,11 +47,12 @@ func table() []contract {
 		{"on demand", onDemand, nil},
 		{"negative answers", negativeAnswers, nil},
 		{"aliases only on demand", aliases, nil},
+		{"new pods of a service on demand", newEndpoints, nil},
 		{"unsubscribe", unsubscribe, nil},
 		{"reconnect with versions", reconnect, nil},
 		{"reconnect on demand", reconnectOnDemand, nil},
 		{"rejection names the resource and the rest applies", rejection, nil},
-		{"a type it does not serve leaves the stream alone", foreignType, nil},
+		{"a type it does not serve leaves the stream alone", foreignType, map[string]string{fake: endsStream, real: endsStream}},
 		{"authentication of streams", authentication, noAuth},
 		{"authentication of names", serverName, noAuth},
 		{"certificate requests", certificateRequests, map[string]string{fake: noCA}},

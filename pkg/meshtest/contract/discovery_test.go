@@ -6,6 +6,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/outrigger-mesh/outrigger/pkg/meshtest/istiod"
 	"github.com/outrigger-mesh/outrigger/pkg/xds"
@@ -118,15 +119,32 @@ func (s *scene) ask(c *client, names ...string) {
 	}
 }
 
-// What does not exist is said to be removed, by the name that was asked for; it
-// comes when it comes to be.
+// again asks anew, as the sidecar does from time to time, until the state is reached.
+func (s *scene) again(c *client, name string, pods []string, services ...string) {
+	s.Helper()
+	want := len(pods)
+	s.eventually("an answer about "+name, func() bool {
+		if len(c.within(addressType, s.uid(""))) == want {
+			return true
+		}
+		if err := c.Again(addressType, name); err != nil {
+			s.Fatal(err)
+		}
+		time.Sleep(100 * time.Millisecond)
+		return false
+	})
+	s.all(c, pods, services...)
+}
+
+// What does not exist is said to be removed, by the name that was asked for. If
+// it comes to be it is told when it was asked for by its name; who asked by
+// address must ask again, because istiod keeps no subscription to addresses.
 func negativeAnswers(s *scene) {
 	a := s.pod("a")
 	s.apply(a.YAML())
 	c := s.client(a, demanded, nil)
-	later := s.pod("later")
-	nothing := []string{"/" + later.Address, s.hostname("none"), s.uid("none")}
-	for _, name := range nothing {
+	later, last := s.pod("later"), s.pod("last")
+	for _, name := range []string{"/" + last.Address, s.hostname("none"), s.uid("none"), s.uid("later")} {
 		s.ask(c, name)
 		s.eventually("no to "+name, func() bool { return c.removed(0, addressType, name) })
 	}
@@ -135,6 +153,20 @@ func negativeAnswers(s *scene) {
 	s.all(c, []string{"a"})
 	s.apply(later.YAML())
 	s.all(c, []string{"a", "later"})
+	s.apply(last.YAML())
+	s.again(c, "/"+last.Address, []string{"a", "last", "later"})
+}
+
+// Pods that come to a service later are known when it is asked for again.
+func newEndpoints(s *scene) {
+	a, b, vip := s.pod("a"), s.pod("b"), s.virtual()
+	b.Labels["app"] = "a"
+	s.apply(a.YAML(), s.service("a", vip))
+	c := s.client(a, demanded, nil)
+	s.ask(c, "/"+vip)
+	s.all(c, []string{"a"}, "a")
+	s.apply(b.YAML())
+	s.again(c, "/"+vip, []string{"a", "b"}, "a")
 }
 
 func aliases(s *scene) {
@@ -157,7 +189,8 @@ func aliases(s *scene) {
 	}
 }
 
-// Who is not interested any more is not told of changes.
+// Who is not interested any more in one thing is not told of its changes, and
+// still of those of another.
 func unsubscribe(s *scene) {
 	a, b := s.pod("a"), s.pod("b")
 	s.apply(a.YAML(), b.YAML())
@@ -167,7 +200,12 @@ func unsubscribe(s *scene) {
 	if err := c.Unsubscribe(addressType, s.uid("b")); err != nil {
 		s.Fatal(err)
 	}
-	n := c.count()
+	n, version := c.count(), c.resource(addressType, s.uid("a")).Version
+	s.apply(s.service("a", s.virtual()))
+	s.eventually("a has changed", func() bool { return c.resource(addressType, s.uid("a")).Version != version })
+	if c.removed(n, addressType, s.uid("a")) || c.resource(addressType, s.uid("a")).Version == "" {
+		s.Errorf("a was removed with b: %+v", c.since(n, addressType))
+	}
 	s.delete(b.Reference())
 	s.delete(a.Reference())
 	s.eventually("a is gone", func() bool { return c.removed(n, addressType, s.uid("a")) })
@@ -222,7 +260,7 @@ func reconnectOnDemand(s *scene) {
 	later := s.pod("later")
 	s.apply(later.YAML())
 	s.ask(c, "/"+later.Address)
-	s.all(c, []string{"a", "later"})
+	s.again(c, "/"+later.Address, []string{"a", "later"})
 	for _, one := range c.since(n, addressType) {
 		if one.first {
 			s.Errorf("a first response after a reconnect: %+v", one)

@@ -14,7 +14,7 @@ import (
 
 const (
 	crowd    = 3000 // pods
-	together = 100  // pods that are applied in one go
+	together = 250  // pods that are applied in one go
 )
 
 // manyPods: all of them arrive in one first response and are known at once.
@@ -28,7 +28,7 @@ func manyPods(s *scene) {
 		var text strings.Builder
 		for i := from; i < from+together; i++ {
 			p := istiod.Pod{Namespace: s.namespace, Name: fmt.Sprint("p", i), ServiceAccount: "crowd", Address: fmt.Sprintf("10.12.%d.%d", i/250, i%250+1)}
-			text.WriteString(p.YAML())
+			text.WriteString(p.Alone())
 			gone = append(gone, p.Reference())
 		}
 		work.Go(func() error { return s.tier.Apply(s.Context(), text.String()) })

@@ -24,10 +24,18 @@ type Pod struct {
 
 // YAML is the pod and its service account as YAML documents.
 func (p Pod) YAML() string {
-	account := p.ServiceAccount
-	if account == "" {
-		account = "default"
+	return fmt.Sprintf("---\napiVersion: v1\nkind: ServiceAccount\nmetadata: {namespace: %q, name: %q}\n", p.Namespace, p.account()) + p.Alone()
+}
+
+func (p Pod) account() string {
+	if p.ServiceAccount == "" {
+		return "default"
 	}
+	return p.ServiceAccount
+}
+
+// Alone is the pod without its service account, of which there may be one already.
+func (p Pod) Alone() string {
 	labels := maps.Clone(p.Labels)
 	if labels == nil {
 		labels = map[string]string{}
@@ -39,25 +47,21 @@ func (p Pod) YAML() string {
 	for _, key := range slices.Sorted(maps.Keys(labels)) {
 		pairs = append(pairs, fmt.Sprintf("%q: %q", key, labels[key]))
 	}
-	spec := fmt.Sprintf("serviceAccountName: %q, containers: [{name: app, image: app}]", account)
+	spec := fmt.Sprintf("serviceAccountName: %q, containers: [{name: app, image: app}]", p.account())
 	if p.Node != "" {
 		spec += fmt.Sprintf(", nodeName: %q", p.Node)
 	}
 	return fmt.Sprintf(`---
 apiVersion: v1
-kind: ServiceAccount
-metadata: {namespace: %[1]q, name: %[2]q}
----
-apiVersion: v1
 kind: Pod
-metadata: {namespace: %[1]q, name: %[3]q, labels: {%[4]s}}
-spec: {%[5]s}
+metadata: {namespace: %q, name: %q, labels: {%s}}
+spec: {%s}
 status:
   phase: Running
-  podIP: %[6]q
-  podIPs: [{ip: %[6]q}]
+  podIP: %[5]q
+  podIPs: [{ip: %[5]q}]
   conditions: [{type: Ready, status: "True"}]
-`, p.Namespace, account, p.Name, strings.Join(pairs, ", "), spec, p.Address)
+`, p.Namespace, p.Name, strings.Join(pairs, ", "), spec, p.Address)
 }
 
 // Reference is the pod as Delete takes it.
