@@ -35,6 +35,7 @@ type conn struct {
 	nc     net.Conn
 	peer   identity.Peer
 	self   *identity.SVID
+	fresh  time.Time // dialer: until when new tunnels may use it
 	client bool
 	t      timing
 	bufs   *buffers

@@ -41,6 +41,8 @@ type Dialer struct {
 	cancel context.CancelFunc
 	wait   sync.WaitGroup // connections, made and being made
 	pool   pool
+
+	admitted *identity.Admitted
 }
 
 var errDialerClosed = errors.New("dialer is closed")
@@ -77,7 +79,7 @@ func newDialer(c DialerConfig, m mutual, src source) *Dialer {
 	ctx, cancel := context.WithCancel(context.Background())
 	return &Dialer{
 		mutual: m, source: src, config: c, bufs: newBuffers(c.Memory),
-		ctx: ctx, cancel: cancel,
+		ctx: ctx, cancel: cancel, admitted: identity.NewAdmitted(m.Recheck),
 		pool: pool{peers: make(map[peerKey]*peerConns)},
 	}
 }
@@ -207,12 +209,15 @@ func (d *Dialer) handshake(ctx context.Context, raw net.Conn, expected []mesh.Pr
 	c := newConn(id, true, defaultTiming(d.config.IdleTimeout), d.bufs)
 	c.budget = newBudget(d.config.Limits, nil)
 	c.peer, c.self = id.Peer, id.Self
+	// Three quarters of what remains of the peer's certificate: it will have
+	// another by then, and who is on this connection has a quarter to finish.
+	c.fresh = time.Now().Add(time.Until(id.Peer.NotAfter) / 4 * 3)
 	c.verify = func() error { return d.mutual.Recheck(&c.peer) }
 	c.hello()
 	d.pool.mu.Lock()
 	d.pool.all = append(d.pool.all, c)
 	d.pool.mu.Unlock()
-	if err := c.verify(); err != nil { // a Recheck since the TLS handshake did not see c
+	if err := d.admitted.Add(&c.peer, c.notAdmitted); err != nil { // what changed since the TLS handshake
 		d.gone(c)
 		c.nc.Close()
 		return nil, fmt.Errorf("peer is no longer admitted: %w", err)
@@ -251,9 +256,4 @@ func (d *Dialer) Close() error {
 }
 
 // Recheck re-verifies the peer of every open connection.
-func (d *Dialer) Recheck() {
-	d.pool.mu.Lock()
-	all := append([]*conn(nil), d.pool.all...)
-	d.pool.mu.Unlock()
-	recheck(all)
-}
+func (d *Dialer) Recheck() { d.admitted.Recheck() }

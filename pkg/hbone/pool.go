@@ -165,14 +165,16 @@ func (p *peerConns) watch(a *attempt) (changed, done <-chan struct{}) {
 	return p.changed, done
 }
 
-// retire takes out the connections that are over, or were made with a
-// certificate that is not ours any more; the latter are returned, to end with their last tunnel.
+// retire takes out the connections that are over, were made with a certificate
+// that is not ours any more, or whose peer's certificate will end soon; the
+// latter two are returned, to end with their last tunnel.
 func (p *peerConns) retire(svid *identity.SVID) []*conn {
+	now := time.Now()
 	var old []*conn
 	p.conns = slices.DeleteFunc(p.conns, func(c *pooled) bool {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		if c.self != svid {
+		if c.self != svid || now.After(c.fresh) {
 			old = append(old, c.conn)
 			return true
 		}
@@ -298,6 +300,7 @@ func (d *Dialer) notify(p *peerConns) {
 
 // gone forgets a connection that has ended.
 func (d *Dialer) gone(c *conn) {
+	d.admitted.Remove(&c.peer)
 	d.pool.mu.Lock()
 	defer d.pool.mu.Unlock()
 	d.pool.all = slices.DeleteFunc(d.pool.all, func(o *conn) bool { return o == c })

@@ -42,6 +42,8 @@ type Server struct {
 	bufs       *buffers
 	handshakes chan struct{}
 
+	admitted *identity.Admitted
+
 	mu     sync.Mutex // guards what follows
 	conns  map[*conn]struct{}
 	peers  map[mesh.Principal]*peerBudget
@@ -73,6 +75,7 @@ func newServer(c ServerConfig, m mutual) *Server {
 		mutual: m, config: c, logger: c.Logger,
 		bufs:       newBuffers(c.Memory),
 		handshakes: make(chan struct{}, maxHandshakes),
+		admitted:   identity.NewAdmitted(func(p *identity.Peer) error { return m.Recheck(p) }),
 		conns:      make(map[*conn]struct{}),
 		peers:      make(map[mesh.Principal]*peerBudget),
 	}
@@ -214,14 +217,15 @@ func (a *acceptor) serve(ctx context.Context, raw net.Conn) {
 func (a *acceptor) run(ctx context.Context, c *conn) {
 	a.add(c)
 	defer a.remove(c)
-	if c.verify != nil {
-		if err := c.verify(); err != nil { // a Recheck since the handshake did not see c
+	if c.self != nil {
+		defer a.s.admitted.Remove(&c.peer)
+		if err := a.s.admitted.Add(&c.peer, c.notAdmitted); err != nil { // what changed since the handshake
 			a.s.refused(c.nc, err)
 			c.nc.Close()
 			return
 		}
 	}
-	if ctx.Err() != nil {
+	if ctx.Err() != nil || a.s.outdated(c) {
 		c.drain()
 	}
 	if a.ctx.Err() != nil {
@@ -326,26 +330,35 @@ func (a *acceptor) remove(c *conn) {
 }
 
 // Recheck re-verifies the peer of every open connection and closes those that
-// would not be admitted any more.
+// would not be admitted any more. Those on which we showed a certificate that
+// has been replaced take no more tunnels: the peer will end them with it.
 func (s *Server) Recheck() {
+	s.admitted.Recheck()
 	s.mu.Lock()
 	conns := make([]*conn, 0, len(s.conns))
 	for c := range s.conns {
 		conns = append(conns, c)
 	}
 	s.mu.Unlock()
-	recheck(conns)
-}
-
-func recheck(conns []*conn) {
 	for _, c := range conns {
-		if c.verify == nil {
-			continue
-		}
-		if err := c.verify(); err != nil {
-			c.abort(fmt.Errorf("peer is no longer admitted: %w", err))
+		if s.outdated(c) {
+			c.drain()
 		}
 	}
+}
+
+// outdated tells whether we showed another certificate on c than we would now.
+func (s *Server) outdated(c *conn) bool {
+	if c.self == nil || s.config.Mutual == nil {
+		return false
+	}
+	now, err := s.config.Mutual.Source.SVID()
+	return err == nil && now != c.self
+}
+
+// notAdmitted cuts c, whose peer has been checked again.
+func (c *conn) notAdmitted(err error) {
+	c.abort(fmt.Errorf("peer is no longer admitted: %w", err))
 }
 
 func addrPort(a net.Addr) netip.AddrPort {

@@ -90,14 +90,14 @@ func TestACRLTellsWhatIsInForceAndSinceWhenItIsStale(t *testing.T) {
 		}
 		do(t, os.WriteFile(path, []byte("garbage"), 0o600))
 		broken := time.Now()
-		crl.reload()
+		crl.Reload()
 		time.Sleep(time.Hour)
-		crl.reload()
+		crl.Reload()
 		if count, _, ok = crl.Lists(); count != 2 || !ok || !crl.FailingSince().Equal(broken) {
 			t.Errorf("%d lists, %v, failing since %v", count, ok, crl.FailingSince())
 		}
 		do(t, os.WriteFile(path, crlPEM(root.crl(nil)), 0o600))
-		crl.reload()
+		crl.Reload()
 		if count, _, _ = crl.Lists(); count != 1 || !crl.FailingSince().IsZero() || crl.Err() != nil {
 			t.Errorf("mended: %d lists, failing since %v: %v", count, crl.FailingSince(), crl.Err())
 		}

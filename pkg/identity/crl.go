@@ -49,7 +49,7 @@ func NewCRL(c CRLConfig) (*CRL, error) {
 		return nil, errors.New("CRL: Path and Logger are required")
 	}
 	crl := &CRL{path: c.Path, log: c.Logger, changed: make(chan struct{})}
-	crl.reload()
+	crl.Reload()
 	return crl, nil
 }
 
@@ -64,7 +64,7 @@ func (c *CRL) follow(ctx context.Context) {
 	if c.emptied() && !pause(ctx, emptyFor) {
 		return
 	}
-	c.reload()
+	c.Reload()
 }
 
 func (c *CRL) emptied() bool {
@@ -129,7 +129,8 @@ func (c *CRL) current() (*revocations, error) {
 	return c.set, nil
 }
 
-func (c *CRL) reload() {
+// Reload reads the file now; Run does so whenever it has changed.
+func (c *CRL) Reload() {
 	data, err := readFile(c.path, maxCRLFile)
 	absent := errors.Is(err, fs.ErrNotExist)
 	var set *revocations

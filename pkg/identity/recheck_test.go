@@ -70,7 +70,7 @@ func TestRecheckFollowsTheCRL(t *testing.T) {
 	do(t, check())
 	do(t, os.WriteFile(path, crlPEM(w.root.crl(nil, leaf)), 0o600))
 	changed := crl.Changed()
-	crl.reload()
+	crl.Reload()
 	<-changed
 	if err := check(); !errors.Is(err, ErrRevoked) || Flag(err) != "CERT_REVOKED" {
 		t.Errorf("revoked: %v", err)
@@ -82,18 +82,18 @@ func TestRecheckFollowsTheCRL(t *testing.T) {
 		"another": certPEM(w.root.cert),
 	} {
 		do(t, os.WriteFile(path, content, 0o600))
-		crl.reload()
+		crl.Reload()
 		if err := check(); !errors.Is(err, ErrRevoked) || crl.Err() == nil {
 			t.Errorf("%s: %v, alarm %v", name, err, crl.Err())
 		}
 	}
 	do(t, os.Remove(path))
-	crl.reload()
+	crl.Reload()
 	if err := check(); !errors.Is(err, ErrRevoked) || crl.Err() == nil {
 		t.Errorf("removed: %v, alarm %v", err, crl.Err())
 	}
 	do(t, os.WriteFile(path, nil, 0o600))
-	crl.reload()
+	crl.Reload()
 	do(t, errors.Join(check(), crl.Err()))
 }
 
