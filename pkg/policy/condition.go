@@ -53,6 +53,7 @@ var environment = sync.OnceValues(func() (*cel.Env, error) {
 
 // A condition is a CEL expression of type bool.
 type condition struct {
+	text    string
 	program cel.Program
 	partial cel.Program // for when arguments are not known; nil if it does not read them
 }
@@ -73,7 +74,7 @@ func newCondition(text string) (*condition, error) {
 	if ast.OutputType() != cel.BoolType {
 		return nil, fmt.Errorf("has type %s, not bool", ast.OutputType())
 	}
-	c := &condition{}
+	c := &condition{text: text}
 	if c.program, err = env.Program(ast, cel.EvalOptions(cel.OptOptimize), cel.CostLimit(maxCost)); err != nil {
 		return nil, err
 	}
@@ -96,6 +97,9 @@ func (c *condition) holds(q *question) truth {
 		q.variables = &variables{question: *q}
 	}
 	v := q.variables
+	if q.lacks != (Lacks{}) {
+		return c.holdsPartly(v, q.lacks)
+	}
 	if c.partial == nil || !q.argumentsUnknown {
 		return truthOfValue(c.program.Eval(v))
 	}

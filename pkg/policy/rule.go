@@ -42,6 +42,7 @@ type question struct {
 	// argumentsUnknown: the question is whether arguments exist.
 	argumentsUnknown bool
 	scopesGranted    bool // as if the token had every scope
+	lacks            Lacks
 
 	variables *variables // for expressions; nil until one asks
 }
@@ -62,15 +63,14 @@ func (q question) about(object Object) question {
 }
 
 func (s *scope) matches(q *question, action Action) bool {
-	switch {
-	case len(s.methods) > 0:
-		if !s.matchesMethod(q) {
-			return false
-		}
-	case !q.known && action == ActionAllow:
-		return false // nobody meant to allow what nobody knows
+	return s.matchesMethods(q, action) && (!s.objects || s.matchesObject(q, action))
+}
+
+func (s *scope) matchesMethods(q *question, action Action) bool {
+	if len(s.methods) > 0 {
+		return s.matchesMethod(q)
 	}
-	return !s.objects || s.matchesObject(q, action)
+	return q.known || action != ActionAllow // nobody meant to allow what nobody knows
 }
 
 func (s *scope) matchesMethod(q *question) bool {
@@ -124,14 +124,15 @@ func (r *rule) acts(q *question) truth {
 	if !r.scope.matches(q, r.action) {
 		return no
 	}
-	admitted := r.source.matches(q.call.Source, q.trustDomain)
-	switch {
-	case r.action != ActionRequire && !admitted:
-		return no
-	case r.action == ActionRequire && !admitted:
-		return yes
+	if !r.source.matches(q.call.Source, q.trustDomain) {
+		return r.actsIf(no)
 	}
-	holds := r.holds(q)
+	return r.actsIf(r.holds(q))
+}
+
+// actsIf tells whether a rule acts whose scope matches, by whether its source and
+// its conditions hold.
+func (r *rule) actsIf(holds truth) truth {
 	if r.action != ActionRequire {
 		return holds
 	}
@@ -148,16 +149,19 @@ func (r *rule) acts(q *question) truth {
 func (r *rule) holds(q *question) truth {
 	t := q.hasScopes(r.scopes)
 	for i := 0; i < len(r.arguments) && t != no; i++ {
-		if q.argumentsUnknown {
-			t = t.and(unknown)
-		} else {
-			t = t.and(r.arguments[i].holds(q.arguments, r.action == ActionDeny))
-		}
+		t = t.and(q.holdsArgument(&r.arguments[i], r.action == ActionDeny))
 	}
 	for i := 0; i < len(r.when) && t != no; i++ {
 		t = t.and(r.when[i].holds(q))
 	}
 	return t
+}
+
+func (q *question) holdsArgument(a *argument, deny bool) truth {
+	if q.argumentsUnknown || q.lacks.Arguments {
+		return unknown
+	}
+	return a.holds(q.arguments, deny)
 }
 
 // keys are what one of must be true of a question on which the rule acts; none
