@@ -31,7 +31,6 @@ type room struct {
 var rooms = map[string]room{
 	"mesh":      {0, ""},
 	"relay":     {0, ""},
-	"sniff":     {0, ""},
 	"capture":   {0, ""},
 	"jsonrpc":   {0, ""},
 	"ratelimit": {0, ""},
@@ -54,8 +53,8 @@ var rooms = map[string]room{
 	"a2a":       {4, "mesh policy telemetry inspect jsonrpc ratelimit"},
 	"guard":     {4, "mesh policy jsonrpc"},
 	"virtual":   {5, "inspect jsonrpc mcp"},
-	"inbound":   {5, "mesh relay sniff capture identity policy telemetry store hbone admission inspect"},
-	"outbound":  {5, "mesh relay sniff capture identity policy telemetry store hbone admission route inspect"},
+	"inbound":   {5, "mesh relay capture identity policy telemetry store hbone admission inspect"},
+	"outbound":  {5, "mesh relay capture identity policy telemetry store hbone admission route inspect"},
 	"admin":     {5, "mesh store"},
 	"sidecar":   {6, "*"},
 	"control":   {6, "mesh policy authority manifest watch"},
@@ -66,7 +65,7 @@ var rooms = map[string]room{
 }
 
 // dataPath is what law 1 keeps apart from configuration.
-var dataPath = strings.Fields("relay sniff capture hbone route admission inspect mcp a2a guard virtual inbound outbound")
+var dataPath = strings.Fields("relay capture hbone route admission inspect mcp a2a guard virtual inbound outbound")
 
 // homes are the rooms that may import what begins with a path. Of several
 // paths the longest holds. meshtest may import anything.
