@@ -31,6 +31,9 @@ func (c *conn) onRequest(id uint32, r *request) error {
 	case r.malformed != "":
 		return &streamError{id, http2.ErrCodeProtocol, "malformed request: " + r.malformed}
 	case errors.Is(r.bad, errTooLarge):
+		if err := c.budget.noise(costOfLargeHeader); err != nil {
+			return err
+		}
 		return c.refuse(id, r, http.StatusRequestHeaderFieldsTooLarge)
 	case r.bad != nil:
 		return c.refuse(id, r, http.StatusBadRequest)
@@ -41,7 +44,7 @@ func (c *conn) onRequest(id uint32, r *request) error {
 		return c.refuse(id, r, http.StatusServiceUnavailable)
 	}
 	t = c.newTunnel()
-	t.id = id
+	t.id, t.counted = id, true
 	c.mu.Lock()
 	over := c.ended
 	if !over {
@@ -49,6 +52,7 @@ func (c *conn) onRequest(id uint32, r *request) error {
 	}
 	c.mu.Unlock()
 	if over { // whatever cut the connection has cut its tunnels, and will not see this one
+		c.budget.leave(t)
 		return &streamError{id, http2.ErrCodeRefusedStream, "the connection has ended"}
 	}
 	if r.end {
@@ -174,15 +178,12 @@ func (c *conn) onResponse(id uint32, r *request) error {
 
 // useful tells whether a stream has done anything.
 func (t *Tunnel) useful() bool {
-	t.c.mu.Lock()
-	sent := t.credit != 0 || t.sendEnded
-	t.c.mu.Unlock()
-	if sent {
+	if t.received.Load() || t.sent.Load() {
 		return true
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.window != initialRecvWindow || t.target != initialRecvWindow || t.recvErr != nil
+	t.c.mu.Lock()
+	defer t.c.mu.Unlock()
+	return t.sendEnded
 }
 
 // padded credits what was not payload.

@@ -2,115 +2,44 @@ package hbone
 
 import (
 	"context"
-	"encoding/binary"
-	"errors"
+	"fmt"
 	"io"
 	"net"
+	"net/netip"
+	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/net/http2"
-	"golang.org/x/net/http2/hpack"
+	"golang.org/x/sys/unix"
+
+	"github.com/outrigger-mesh/outrigger/pkg/identity"
+	"github.com/outrigger-mesh/outrigger/pkg/mesh"
+	"github.com/outrigger-mesh/outrigger/pkg/meshtest/attack"
+	"github.com/outrigger-mesh/outrigger/pkg/relay"
 )
 
-// An attacker is a client that writes whatever frames it likes. Its peer's
-// frames are read and counted unless it chooses not to.
-type attacker struct {
-	t     testing.TB
-	c     net.Conn
-	out   []byte // not yet written
-	fr    *http2.Framer
-	enc   *hpack.Encoder
-	block []byte
-	next  uint32
-	code  atomic.Int64 // of the GOAWAY that came; -1 before
-	ended chan struct{}
-}
+const target = "10.0.0.1:80"
 
-func attack(t testing.TB, address string, read bool) *attacker {
-	t.Helper()
-	c, err := net.Dial("tcp", address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	a := &attacker{t: t, c: c, next: 1, ended: make(chan struct{})}
-	a.code.Store(-1)
-	a.fr = http2.NewFramer(a, c)
-	a.fr.AllowIllegalWrites = true
-	a.enc = hpack.NewEncoder(writerFunc(func(p []byte) (int, error) { a.block = append(a.block, p...); return len(p), nil }))
-	a.out = append(a.out, http2.ClientPreface...)
-	_ = a.fr.WriteSettings()
-	if read {
-		go a.read()
-	} else {
-		close(a.ended)
-	}
-	t.Cleanup(func() { c.Close(); <-a.ended })
-	return a
-}
-
-type writerFunc func([]byte) (int, error)
-
-func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
-
-// Write collects frames, so that the attack is as cheap as an attacker would make it.
-func (a *attacker) Write(p []byte) (int, error) {
-	a.out = append(a.out, p...)
-	if len(a.out) < 16<<10 {
-		return len(p), nil
-	}
-	return len(p), a.flush()
-}
-
-func (a *attacker) flush() error {
-	_, err := a.c.Write(a.out)
-	a.out = a.out[:0]
-	return err
-}
-
-func (a *attacker) read() {
-	defer close(a.ended)
-	for {
-		f, err := a.fr.ReadFrame()
-		if err != nil {
-			return
+// apps are what stands behind a server that is attacked.
+var apps = map[attack.App]Handler{
+	attack.Silent: func(ctx context.Context, in *Incoming) {
+		if t, err := in.Accept(Header{}); err == nil {
+			_, _ = io.Copy(io.Discard, struct{ io.Reader }{t})
+			<-ctx.Done()
 		}
-		if g, ok := f.(*http2.GoAwayFrame); ok {
-			a.code.Store(int64(g.ErrCode))
+	},
+	attack.Firehose: sending,
+	attack.Closing: func(_ context.Context, in *Incoming) {
+		if t, err := in.Accept(Header{}); err == nil {
+			_ = t.CloseWrite()
 		}
-	}
+	},
 }
 
-func (a *attacker) fields(kv ...string) []byte {
-	a.block = a.block[:0]
-	for i := 0; i < len(kv); i += 2 {
-		_ = a.enc.WriteField(hpack.HeaderField{Name: kv[i], Value: kv[i+1]})
-	}
-	return a.block
-}
-
-// connect opens a stream and returns its number.
-func (a *attacker) connect() uint32 {
-	id := a.next
-	a.next += 2
-	_ = a.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: id, EndHeaders: true,
-		BlockFragment: a.fields(":method", "CONNECT", ":authority", "10.0.0.1:80")})
-	return id
-}
-
-// accepting opens each tunnel and leaves it open.
-func accepting(ctx context.Context, in *Incoming) {
-	t, err := in.Accept(Header{})
-	if err != nil {
-		return
-	}
-	_, _ = io.Copy(io.Discard, struct{ io.Reader }{t})
-	<-ctx.Done()
-}
-
-func sending(ctx context.Context, in *Incoming) {
+func sending(_ context.Context, in *Incoming) {
 	t, err := in.Accept(Header{})
 	if err != nil {
 		return
@@ -123,216 +52,498 @@ func sending(ctx context.Context, in *Incoming) {
 	}
 }
 
-// floods are attacks by frames: what one round sends, and how many rounds must
-// never be taken. Each must be answered by GOAWAY, or by the end of the connection.
-var floods = []struct {
-	name    string
-	handler Handler
-	rounds  int
-	quiet   bool          // the attacker does not read
-	code    http2.ErrCode // of GOAWAY, if not ENHANCE_YOUR_CALM
-	prepare func(a *attacker)
-	round   func(a *attacker)
-}{
-	{name: "rapid reset", handler: accepting, rounds: 20_000, round: func(a *attacker) {
-		_ = a.fr.WriteRSTStream(a.connect(), http2.ErrCodeCancel)
-	}},
-	{name: "rapid reset of refused requests", handler: accepting, rounds: 100_000, round: func(a *attacker) {
-		id := a.next
-		a.next += 2
-		_ = a.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: id, EndHeaders: true,
-			BlockFragment: a.fields(":method", "GET", ":scheme", "http", ":path", "/", ":authority", "a")})
-		_ = a.fr.WriteRSTStream(id, http2.ErrCodeCancel)
-	}},
-	{name: "made you reset by WINDOW_UPDATE", handler: accepting, rounds: 20_000, round: func(a *attacker) {
-		_ = a.fr.WriteWindowUpdate(a.connect(), 0)
-	}},
-	{name: "made you reset by overflow", handler: accepting, rounds: 20_000, round: func(a *attacker) {
-		_ = a.fr.WriteWindowUpdate(a.connect(), 1<<31-1)
-	}},
-	{name: "made you reset by HEADERS", handler: accepting, rounds: 20_000, round: func(a *attacker) {
-		_ = a.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: a.connect(), EndHeaders: true, BlockFragment: a.fields("x", "y")})
-	}},
-	{name: "made you reset by PRIORITY", handler: accepting, rounds: 20_000, round: func(a *attacker) {
-		id := a.connect()
-		_ = a.fr.WritePriority(id, http2.PriorityParam{StreamDep: id})
-	}},
-	{name: "made you reset after GOAWAY", handler: accepting, rounds: 20_000, prepare: func(a *attacker) {
-		a.connect()
-		_ = a.fr.WriteGoAway(0, http2.ErrCodeNo, nil)
-	}, round: func(a *attacker) {
-		_ = a.fr.WriteWindowUpdate(a.connect(), 0)
-	}},
-	{name: "malformed requests", handler: accepting, rounds: 20_000, round: func(a *attacker) {
-		id := a.next
-		a.next += 2
-		_ = a.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: id, EndHeaders: true, EndStream: true, BlockFragment: a.fields(":method", "CONNECT", "X", "y")})
-	}},
-	{name: "streams over the limit", handler: accepting, rounds: 20_000, round: func(a *attacker) { a.connect() }},
-	{name: "CONTINUATION", handler: accepting, rounds: 1000, prepare: func(a *attacker) {
-		_ = a.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: a.fields(":method", "CONNECT")})
-	}, round: func(a *attacker) { _ = a.fr.WriteContinuation(1, false, make([]byte, 1000)) }},
-	{name: "empty CONTINUATION", handler: accepting, rounds: 20_000, prepare: func(a *attacker) {
-		_ = a.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: a.fields(":method", "CONNECT")})
-	}, round: func(a *attacker) { _ = a.fr.WriteContinuation(1, false, nil) }},
-	{name: "SETTINGS", handler: accepting, rounds: 500_000, round: func(a *attacker) {
-		_ = a.fr.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: uint32(a.next)})
-		a.next++
-	}},
-	{name: "SETTINGS acknowledgements", handler: accepting, rounds: 500_000, round: func(a *attacker) { _ = a.fr.WriteSettingsAck() }},
-	{name: "PING", handler: accepting, rounds: 500_000, round: func(a *attacker) { _ = a.fr.WritePing(false, [8]byte{}) }},
-	{name: "PING without reading", handler: accepting, quiet: true, rounds: 5_000_000, round: func(a *attacker) { _ = a.fr.WritePing(false, [8]byte{}) }},
-	{name: "PING answers", handler: accepting, rounds: 500_000, round: func(a *attacker) { _ = a.fr.WritePing(true, [8]byte{}) }},
-	{name: "PRIORITY", handler: accepting, rounds: 1_000_000, round: func(a *attacker) {
-		_ = a.fr.WritePriority(7, http2.PriorityParam{StreamDep: 3})
-	}},
-	{name: "GOAWAY", handler: accepting, rounds: 500_000, prepare: func(a *attacker) { a.connect() }, round: func(a *attacker) {
-		_ = a.fr.WriteGoAway(0, http2.ErrCodeNo, nil)
-	}},
-	{name: "WINDOW_UPDATE of the connection", handler: accepting, rounds: 1_000_000, round: func(a *attacker) { _ = a.fr.WriteWindowUpdate(0, 300) }},
-	{name: "WINDOW_UPDATE of a stream", handler: accepting, rounds: 1_000_000, prepare: func(a *attacker) { a.connect() }, round: func(a *attacker) {
-		_ = a.fr.WriteWindowUpdate(1, 300)
-	}},
-	{name: "empty DATA", handler: accepting, rounds: 1_000_000, prepare: func(a *attacker) { a.connect() }, round: func(a *attacker) {
-		_ = a.fr.WriteData(1, false, nil)
-	}},
-	{name: "padding", handler: accepting, rounds: 1_000_000, prepare: func(a *attacker) { a.connect() }, round: func(a *attacker) {
-		_ = a.fr.WriteDataPadded(1, false, nil, make([]byte, 10))
-	}},
-	{name: "DATA on a closed stream", handler: accepting, rounds: 100_000, prepare: func(a *attacker) {
-		_ = a.fr.WriteRSTStream(a.connect(), http2.ErrCodeCancel)
-	}, round: func(a *attacker) { _ = a.fr.WriteData(1, false, []byte("x")) }},
-	{name: "unknown frames", handler: accepting, rounds: 1_000_000, round: func(a *attacker) { _ = a.fr.WriteRawFrame(0xee, 0, 0, nil) }},
-	{name: "HPACK bomb", handler: accepting, rounds: 1000, prepare: func(a *attacker) {
-		_ = a.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: a.connect() + 2, EndHeaders: true,
-			BlockFragment: a.fields(":method", "CONNECT", ":authority", "10.0.0.1:80", "bomb", string(make([]byte, 3000)))})
-		a.next += 2
-	}, round: func(a *attacker) {
-		block := a.fields(":method", "CONNECT", ":authority", "10.0.0.1:80")
-		for range 8000 {
-			block = append(block, 0x80|62) // the newest entry of the dynamic table
-		}
-		_ = a.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: a.next, EndHeaders: true, BlockFragment: block})
-		a.next += 2
-	}},
-	{name: "one-byte windows", handler: sending, rounds: 1_000_000, prepare: func(a *attacker) {
-		_ = a.fr.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
-		a.connect()
-	}, round: func(a *attacker) { _ = a.fr.WriteWindowUpdate(1, 1) }},
-	{name: "opening and closing", handler: func(_ context.Context, in *Incoming) {
-		if t, err := in.Accept(Header{}); err == nil {
-			_ = t.CloseWrite()
-		}
-	}, rounds: 1_000_000, round: func(a *attacker) { _ = a.fr.WriteData(a.connect(), true, nil) }},
-	{name: "CONNECT to nowhere", handler: accepting, rounds: 1_000_000, round: func(a *attacker) {
-		id := a.next
-		a.next += 2
-		_ = a.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: id, EndHeaders: true, EndStream: true,
-			BlockFragment: a.fields(":method", "CONNECT", ":authority", "nowhere")})
-	}},
+// A siege is a server whose clock stands still while there is work: in a bubble
+// of synctest no budget fills up again but by what a test waits for.
+type siege struct {
+	t     testing.TB
+	a     *acceptor
+	peer  *peerBudget // of every connection
+	dials atomic.Int64
+	ctx   context.Context // ends as the server's does: it drains
+	drain context.CancelFunc
 }
 
+func besiege(t testing.TB, app Handler, limits Limits) *siege {
+	s := &siege{t: t, peer: newPeerBudget(limits.withDefaults())}
+	s.ctx, s.drain = context.WithCancel(context.Background())
+	serving, stop := context.WithCancel(context.Background())
+	s.a = &acceptor{s: newServer(ServerConfig{Limits: limits}, nil), ctx: serving, conns: make(map[*conn]struct{})}
+	s.a.h = func(ctx context.Context, in *Incoming) {
+		s.dials.Add(1)
+		app(ctx, in)
+	}
+	t.Cleanup(func() {
+		stop()
+		s.drain()
+		s.a.each(func(c *conn) { c.abort(errServerClosed) })
+		s.a.wait.Wait()
+	})
+	return s
+}
+
+// connect is one more connection of the attacker.
+func (s *siege) connect(read bool) *attack.Client {
+	ours, theirs := net.Pipe()
+	s.a.wait.Go(func() { s.a.run(s.ctx, s.a.newConn(ours, nil, s.peer)) })
+	c := attack.New(theirs, target, read)
+	s.t.Cleanup(c.Close)
+	return c
+}
+
+// The clock of the bubble stands still during a flood, so that the budgets are
+// exact and no machine is too slow.
 func TestFloodsAreCut(t *testing.T) {
-	for _, f := range floods {
-		t.Run(f.name, func(t *testing.T) {
-			var dials atomic.Int64
-			a := attack(t, plainServer(t, func(ctx context.Context, in *Incoming) {
-				dials.Add(1)
-				f.handler(ctx, in)
-			}, Limits{}), !f.quiet)
-			if f.prepare != nil {
-				f.prepare(a)
-			}
-			_ = a.flush()
-			n := a.flood(f.rounds, f.round)
-			if f.quiet {
-				if n == f.rounds {
-					t.Fatalf("not cut after %d rounds", n)
+	for _, f := range attack.Floods() {
+		t.Run(f.Name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := besiege(t, apps[f.App], Limits{})
+				c := s.connect(!f.Quiet)
+				rounds, err := c.Run(&f)
+				if err != nil {
+					t.Fatal(err)
 				}
-				return
+				if code, ok := c.Ended(time.Minute); !f.Quiet && (!ok || code != http2.ErrCodeEnhanceYourCalm) {
+					t.Errorf("after %d rounds: GOAWAY %v, %v", rounds, ok, code)
+				}
+				if rounds == f.Rounds && f.Rounds > 20_000 {
+					t.Errorf("not cut after %d rounds", rounds)
+				}
+				limits := Limits{}.withDefaults()
+				most := 5*limits.ResetsPerSecond + 200 // and those that are open
+				if f.Dials {
+					most = 4 * limits.OpensPerSecond
+				}
+				if n := s.dials.Load(); n > int64(most) {
+					t.Errorf("%d dials, at most %d are in the budget", n, most)
+				}
+				synctest.Wait()
+				if n := s.peer.tunnels.Load(); n != 0 {
+					t.Errorf("%d tunnels are still counted", n)
+				}
+			})
+		})
+	}
+}
+
+// CVE-2025-8671's loophole: what comes after our own GOAWAY counts as well.
+func TestFloodsAreCutAfterOurGOAWAYToo(t *testing.T) {
+	for _, f := range attack.Floods() {
+		if f.Quiet {
+			continue
+		}
+		t.Run(f.Name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := besiege(t, apps[f.App], Limits{})
+				app := s.a.h
+				s.a.h = func(ctx context.Context, in *Incoming) {
+					if s.dials.Add(1) == 1 {
+						apps[attack.Silent](ctx, in)
+						return
+					}
+					app(ctx, in)
+				}
+				c := s.connect(true)
+				c.Connect()
+				if err := c.Flush(); err != nil {
+					t.Fatal(err)
+				}
+				synctest.Wait() // a tunnel is open: the drain waits for it
+				s.drain()
+				s.a.each((*conn).drain)
+				time.Sleep(3 * time.Second) // no new stream is taken any more
+				if n := c.Frames(http2.FrameGoAway); n != 2 {
+					t.Fatalf("%d GOAWAYs before the attack", n)
+				}
+				if _, err := c.Run(&f); err != nil {
+					t.Fatal(err)
+				}
+				if code, ok := c.Ended(time.Minute); !ok || code != http2.ErrCodeEnhanceYourCalm {
+					t.Errorf("GOAWAY %v, %v", ok, code)
+				}
+				if n := s.dials.Load(); n != 1 {
+					t.Errorf("%d dials", n)
+				}
+			})
+		})
+	}
+}
+
+// What one connection may send in bad faith does not come again with the next.
+func TestConnectionsOfOneIdentityShareABudget(t *testing.T) {
+	for _, f := range attack.Floods() {
+		if f.Quiet || f.Name == "CONTINUATION" || f.Name == "empty CONTINUATION" || f.Name == "HPACK bomb" { // cut at once, each time
+			continue
+		}
+		t.Run(f.Name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := besiege(t, apps[f.App], Limits{NoisePerSecond: 400, ResetsPerSecond: 20, OpensPerSecond: 100})
+				var first int64
+				for n := range 80 {
+					before := s.spent()
+					if _, err := s.connect(true).Run(&f); err != nil {
+						t.Fatal(err)
+					}
+					synctest.Wait()
+					switch now := s.spent() - before; {
+					case n == 0:
+						first = now
+					case now <= first/10:
+						return
+					}
+				}
+				t.Errorf("80 connections could each spend as much as the first, %d", first)
+			})
+		})
+	}
+}
+
+// spent is what the identity has spent of all its buckets.
+func (s *siege) spent() (sum int64) {
+	s.peer.mu.Lock()
+	defer s.peer.mu.Unlock()
+	for _, which := range [...]int{noiseOfPeer, resetsOfPeer, opensOfPeer} {
+		b := &s.peer.buckets[which]
+		sum += int64(b.size - b.tokens)
+	}
+	return sum
+}
+
+// Tunnels that come to nothing are bounded per second; those that are of use are not.
+func TestOnlyTunnelsOfNoUseUseUpTheDials(t *testing.T) {
+	limits := Limits{OpensPerSecond: 10}
+	for name, c := range map[string]struct {
+		use  bool
+		want int
+	}{"of use": {true, 500}, "of no use": {false, 40}} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, options{server: ServerConfig{Limits: limits}, handler: echo})
+			opened, start := 0, time.Now()
+			for range 500 {
+				tun, err := w.dialer.Dial(ctxOf(t), w.hop(target), Header{})
+				if err != nil {
+					break
+				}
+				opened++
+				if c.use {
+					_, _ = tun.Write([]byte("x"))
+					_, _ = io.ReadFull(tun, make([]byte, 1))
+				}
+				_ = tun.CloseWrite()
+				_, _ = io.Copy(io.Discard, struct{ io.Reader }{tun})
 			}
-			_ = a.c.SetReadDeadline(time.Now().Add(10 * time.Second))
-			<-a.ended
-			if code := http2.ErrCode(a.code.Load()); code != http2.ErrCodeEnhanceYourCalm && code != f.code {
-				t.Errorf("GOAWAY with %v after %d rounds", code, n)
-			}
-			// What an attack makes us dial is bounded by what we let be reset.
-			if n := dials.Load(); n > 2000 && f.name != "opening and closing" {
-				t.Errorf("%d dials", n)
+			most := c.want + int(time.Since(start).Seconds()*10) + 1
+			if opened < c.want || !c.use && opened > most {
+				t.Errorf("%d of 500 tunnels, want %d to %d", opened, c.want, most)
 			}
 		})
 	}
 }
 
-// flood runs rounds until the connection is closed, and tells how many it took.
-func (a *attacker) flood(rounds int, round func(*attacker)) int {
-	for n := range rounds {
-		round(a)
-		if n%64 == 63 {
-			_ = a.c.SetWriteDeadline(time.Now().Add(10 * time.Second))
-			if err := a.flush(); err != nil {
-				if !errors.Is(err, syscall.EPIPE) && !errors.Is(err, syscall.ECONNRESET) {
-					a.t.Errorf("after %d rounds: %v", n, err)
-				}
-				return n
+func TestAnIdentityMayNotHoardTunnels(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := besiege(t, apps[attack.Silent], Limits{TunnelsPerPeer: 250})
+		for range 3 {
+			c := s.connect(true)
+			for range 150 {
+				c.Connect()
+			}
+			if err := c.Flush(); err != nil {
+				t.Fatal(err)
 			}
 		}
-	}
-	return rounds
+		synctest.Wait()
+		if n := s.dials.Load(); n != 250 {
+			t.Errorf("%d tunnels are open, 250 are allowed", n)
+		}
+	})
 }
 
-// TestAWellBehavedClientIsServedBesideAnAttack: what a peer of one identity
-// does is not what another pays for.
-func TestAWellBehavedClientIsServedBesideAnAttack(t *testing.T) {
-	w := newWorld(t, options{handler: echo})
-	address := w.address.String()
-	stop := make(chan struct{})
-	done := make(chan struct{})
-	go func() { // strangers that never finish their handshake, and junk
-		defer close(done)
-		for {
-			select {
-			case <-stop:
-				return
-			default:
-			}
-			if c, err := net.Dial("tcp", address); err == nil {
-				_, _ = c.Write([]byte(http2.ClientPreface))
-				c.Close()
-			}
+// A stranger is someone with a valid identity and no good intentions.
+type stranger struct {
+	w      *world
+	mutual *identity.Mutual
+	from   netip.Addr
+}
+
+func newStranger(w *world, from string) *stranger {
+	id := mesh.NewPrincipal("cluster.local", "agents", "stranger")
+	return &stranger{w, &identity.Mutual{Source: identity.NewMemory(issue(w.t, w.ca, id))}, netip.MustParseAddr(from)}
+}
+
+func (s *stranger) dial() (net.Conn, error) {
+	d := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(s.from, 0)), Timeout: 10 * time.Second}
+	return d.Dial("tcp", s.w.address.String())
+}
+
+// connect shakes hands; an error means that the server would not.
+func (s *stranger) connect() (net.Conn, error) {
+	raw, err := s.dial()
+	if err != nil {
+		return nil, err
+	}
+	c, err := s.mutual.Client(ctxOf(s.w.t), raw, []mesh.Principal{serverID})
+	if err != nil {
+		return nil, err
+	}
+	// With TLS 1.3 it takes a read to know whether the server has agreed.
+	return c, nil
+}
+
+// A peer that is cut, and connects again to go on, is kept out; its neighbour at
+// another address is not.
+func TestWhoIsCutAgainAndAgainIsKeptOut(t *testing.T) {
+	var cut atomic.Int64
+	w := newWorld(t, options{handler: apps[attack.Silent], server: ServerConfig{
+		Limits:  Limits{ConnsPerSecond: 10},
+		Refused: func(netip.AddrPort, error) { cut.Add(1) },
+	}})
+	s := newStranger(w, "127.0.0.2")
+	flood := attack.Floods()[0]
+	start, connected := time.Now(), 0
+	for range 60 {
+		c, err := s.connect()
+		if err != nil {
+			continue
 		}
-	}()
-	for range 50 {
-		tun := w.dial()
-		_, _ = tun.Write([]byte("hello"))
-		if _, err := io.ReadFull(tun, make([]byte, 5)); err != nil {
+		connected++
+		a := attack.New(c, target, true)
+		if _, err := a.Run(&flood); err != nil {
 			t.Error(err)
 		}
-		tun.Close()
+		a.Ended(10 * time.Second)
+		a.Close()
 	}
-	close(stop)
-	<-done
+	// 40 at once, each for 21, and then one in about two seconds.
+	if most := 3 + int(time.Since(start).Seconds()); connected > most {
+		t.Errorf("%d connections after being cut, want at most %d", connected, most)
+	}
+	if n := cut.Load(); n == 0 {
+		t.Error("nobody was told")
+	}
+	w.dial().Close()
 }
 
-// TestAStreamThatStallsHoldsNoBuffer: windows of zero cost a goroutine and no more.
+// Strangers that take part in handshakes and never finish them keep nobody else out.
+func TestUnfinishedHandshakesOfOneAddressKeepNobodyOut(t *testing.T) {
+	w := newWorld(t, options{handler: echo, server: ServerConfig{HandshakeTimeout: time.Minute}, prepare: func(s *Server) {
+		s.handshakes = make(chan struct{}, 150) // as if there were many such addresses
+	}})
+	s := newStranger(w, "127.0.0.2")
+	open := 0
+	for range 300 {
+		c, err := s.dial()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		open++
+	}
+	w.dial().Close()
+	if n := len(w.server.handshakes); n > 128 {
+		t.Errorf("one address holds %d handshakes", n)
+	}
+}
+
+// What a peer of one identity does is not what another pays for: while there are
+// floods, four at a time, a client beside them loses nothing.
+func TestAWellBehavedClientIsServedBesideAnAttack(t *testing.T) {
+	w := newWorld(t, options{dialer: DialerConfig{MaxConns: 1}, handler: func(ctx context.Context, in *Incoming) {
+		if in.Peer.Principal == clientID {
+			echo(ctx, in)
+			return
+		}
+		apps[attack.App(in.Authority[len(in.Authority)-1]-'0')](ctx, in)
+	}})
+	floods := make(chan attack.Flood)
+	var attackers sync.WaitGroup
+	var cuts atomic.Int64
+	for i := range 4 {
+		s := newStranger(w, fmt.Sprintf("127.0.0.%d", 2+i))
+		attackers.Go(func() {
+			for f := range floods {
+				cuts.Add(s.attack(&f))
+			}
+		})
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer attackers.Wait()
+		defer close(floods)
+		for _, f := range attack.Floods() {
+			floods <- f
+		}
+	}()
+	for i := 0; ; i++ {
+		tun := w.dial()
+		want := fmt.Sprintf("hello %d", i)
+		_, _ = tun.Write([]byte(want))
+		_ = tun.CloseWrite()
+		if got, err := io.ReadAll(tun); err != nil || string(got) != want {
+			t.Fatalf("echo %d: %q, %v", i, got, err)
+		}
+		select {
+		case <-done:
+			if n := len(w.dialer.pool.all); n != 1 {
+				t.Errorf("the client needed %d connections: it was cut itself", n)
+			}
+			if n := cuts.Load(); n != int64(len(attack.Floods())) {
+				t.Errorf("%d of %d attacks were cut", n, len(attack.Floods()))
+			}
+			return
+		default:
+		}
+	}
+}
+
+// attack runs a flood and tells how many times it was cut or kept out: once, if all is well.
+func (s *stranger) attack(f *attack.Flood) int64 {
+	c, err := s.connect()
+	if err != nil {
+		return 1
+	}
+	a := attack.New(c, fmt.Sprintf("10.0.0.1:8%d", f.App), true)
+	defer a.Close()
+	if rounds, _ := a.Run(f); rounds < f.Rounds {
+		return 1
+	}
+	if _, ok := a.Ended(20 * time.Second); ok {
+		return 1
+	}
+	return 0
+}
+
+// Windows of zero, of the stream or of the connection, cost a goroutine and no
+// buffer: what cannot be sent is left in the app's socket.
 func TestAStreamThatStallsHoldsNoBuffer(t *testing.T) {
+	zeros := make([]byte, 1<<20)
 	app := serveTCP(t, func(c *net.TCPConn) {
-		_, _ = c.Write(make([]byte, 1<<20))
-		_, _ = io.Copy(io.Discard, c)
+		for {
+			if _, err := c.Write(zeros); err != nil {
+				return
+			}
+		}
 	})
-	address := plainServer(t, relayTo(t, app), Limits{})
-	a := attack(t, address, true)
-	_ = a.fr.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
-	for range 50 {
-		a.connect()
+	setting := func(a *attack.Client, window uint32) {
+		_ = a.Framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: window})
 	}
-	var p [8]byte
-	binary.BigEndian.PutUint64(p[:], 1)
-	_ = a.fr.WritePing(false, p)
-	if err := a.flush(); err != nil {
-		t.Fatal(err)
+	for name, c := range map[string]struct {
+		begin func(*attack.Client)
+		slack int64 // bytes of all tunnels: who has looked at a window just before it closed
+	}{
+		"stream windows of 0":               {func(a *attack.Client) { setting(a, 0) }, 0},
+		"stream windows of 100":             {func(a *attack.Client) { setting(a, 100) }, 0},
+		"connection window is never opened": {func(a *attack.Client) { setting(a, 1<<31-1) }, 0},
+		"stream windows that close after much was sent": {func(a *attack.Client) {
+			setting(a, 512<<10+1)
+			_ = a.Framer.WriteWindowUpdate(0, 1<<30)
+		}, 0},
+		"connection window that closes after much was sent": {func(a *attack.Client) {
+			setting(a, 1<<31-1)
+			_ = a.Framer.WriteWindowUpdate(0, 50<<20)
+		}, 8 * 4 * record},
+	} {
+		begin, slack := c.begin, c.slack
+		t.Run(name, func(t *testing.T) {
+			const tunnels = 100
+			var sockets taps
+			a := &acceptor{s: newServer(ServerConfig{}, nil), ctx: context.Background(), conns: make(map[*conn]struct{})}
+			a.h = func(ctx context.Context, in *Incoming) {
+				c := dialTCP(t, app)
+				sockets.add(c)
+				if tunnel, err := in.Accept(Header{}); err == nil {
+					relay.Copy(ctx, tunnel, c)
+				}
+			}
+			ours, theirs := tcpPair(t)
+			c := a.newConn(ours, nil, nil)
+			a.wait.Go(func() { a.run(context.Background(), c) })
+			client := attack.New(theirs, target, true)
+			defer a.wait.Wait()
+			defer client.Close()
+			begin(client)
+			for range tunnels {
+				client.Connect()
+			}
+			if err := client.Flush(); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, func() error {
+				if n := c.stalled(); n != tunnels {
+					return fmt.Errorf("%d of %d streams wait for a window", n, tunnels)
+				}
+				if read, sent := sockets.read(t), client.Bytes(); read-sent > slack {
+					return fmt.Errorf("%d bytes read from apps, %d sent", read, sent)
+				}
+				return nil
+			})
+		})
 	}
-	time.Sleep(50 * time.Millisecond)
-	a.c.Close()
-	<-a.ended
+}
+
+// stalled counts the streams that wait for a window.
+func (c *conn) stalled() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := len(c.send.blocked)
+	for at := c.send.first; at != nil; at = at.next {
+		n++
+	}
+	return n
+}
+
+// Taps tell how much was read from sockets.
+type taps struct {
+	mu  sync.Mutex
+	all []*net.TCPConn
+}
+
+func (s *taps) add(c *net.TCPConn) {
+	s.mu.Lock()
+	s.all = append(s.all, c)
+	s.mu.Unlock()
+}
+
+// read is what has arrived and is not in the kernel any more.
+func (s *taps) read(t testing.TB) (sum int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range s.all {
+		raw, err := c.SyscallConn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = raw.Control(func(fd uintptr) {
+			info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			unread, err := unix.IoctlGetInt(int(fd), unix.TIOCINQ)
+			if err != nil {
+				t.Error(err)
+			}
+			sum += int64(info.Bytes_received) - int64(unread)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return sum
+}
+
+// eventually waits until check returns nil.
+func eventually(t testing.TB, check func() error) {
+	t.Helper()
+	deadline := time.Now().Add(30 * time.Second)
+	for {
+		err := check()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
 }

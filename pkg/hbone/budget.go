@@ -1,7 +1,9 @@
 package hbone
 
 import (
+	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -11,17 +13,29 @@ import (
 type Limits struct {
 	// NoisePerSecond is how many frames that carry nothing one connection may send
 	// for long: PING, SETTINGS, PRIORITY, empty DATA, WINDOW_UPDATE beyond ten
-	// per DATA frame of ours, unknown ones. 0 means 2000. Five times that may come at once.
+	// per DATA frame of ours or of little, unknown ones. 0 means 2000. Five times
+	// that may come at once; all connections of an identity may send four times as much.
 	NoisePerSecond int
-	// ResetsPerSecond is how many streams of one connection, and of one peer
-	// identity, may end without use for long: reset before they carried a byte, refused, or
-	// reset by us for an error of the peer. 0 means 100. Five times that may come at once.
+	// ResetsPerSecond is how many streams of one connection may end without use
+	// for long: reset before they carried a byte, refused, or reset by us for an
+	// error of the peer. 0 means 100. Five times that may come at once; all
+	// connections of an identity may have four times as many.
 	ResetsPerSecond int
-	// OpensPerSecond is how many CONNECTs one peer identity may send for long.
-	// 0 means 2000. Ten times that may come at once.
+	// OpensPerSecond is how many tunnels one peer identity may open for long that
+	// come to nothing: those that end well and carried bytes both ways do not
+	// count. 0 means 500. Four times that may come at once.
 	OpensPerSecond int
-	// ConnsPerPeer is how many connections one peer identity may have. 0 means 4096.
+	// TunnelsPerPeer is how many tunnels one peer identity may have open. 0 means 16384.
+	TunnelsPerPeer int
+	// ConnsPerPeer is how many connections one peer identity may have. 0 means 1024.
 	ConnsPerPeer int
+	// ConnsPerSecond is how many connections one peer identity, and one address,
+	// may make for long. 0 means 100. Four times that may come at once. A
+	// connection that was cut for abuse counts as twenty.
+	ConnsPerSecond int
+	// HandshakesPerAddress is how many connections of one address may be in
+	// their handshake at once. 0 means 128.
+	HandshakesPerAddress int
 }
 
 func (l Limits) withDefaults() Limits {
@@ -32,16 +46,27 @@ func (l Limits) withDefaults() Limits {
 	}
 	orElse(&l.NoisePerSecond, 2000)
 	orElse(&l.ResetsPerSecond, 100)
-	orElse(&l.OpensPerSecond, 2000)
-	orElse(&l.ConnsPerPeer, 4096)
+	orElse(&l.OpensPerSecond, 500)
+	orElse(&l.TunnelsPerPeer, 16384)
+	orElse(&l.ConnsPerPeer, 1024)
+	orElse(&l.ConnsPerSecond, 100)
+	orElse(&l.HandshakesPerAddress, 128)
 	return l
 }
 
-// updatesPerData is how many WINDOW_UPDATE frames are fair for one write of ours; Envoy has the same.
-const updatesPerData = 10
-
-// tinyUpdate is a WINDOW_UPDATE that lets us send next to nothing, in bytes.
-const tinyUpdate = 256
+const (
+	// updatesPerData is how many WINDOW_UPDATE frames are fair for one write of ours; Envoy has the same.
+	updatesPerData = 10
+	// smallUpdate is a WINDOW_UPDATE that lets us send so little that it is noise, in
+	// bytes. Common peers wait until they owe half a window, or 4 KiB.
+	smallUpdate = 4 << 10
+	// tinyUpdate is one that lets us send next to nothing.
+	tinyUpdate = 256
+	// costOfLargeHeader is what a header list that is too large costs beside its stream, in frames of noise.
+	costOfLargeHeader = 50
+	// costOfCut is how many connections one that was cut for abuse counts as.
+	costOfCut = 20
+)
 
 // A bucket holds tokens. The clock is read only when it runs dry.
 type bucket struct {
@@ -55,14 +80,8 @@ func newBucket(perSecond, size int) bucket {
 
 // spend takes n tokens and tells whether there were as many.
 func (b *bucket) spend(n int) bool {
-	if b.tokens >= n {
-		b.tokens -= n
-		return true
-	}
-	now := time.Now()
-	if more := int(now.Sub(b.filled).Seconds() * float64(b.perSecond)); more > 0 {
-		b.tokens = min(b.tokens+more, b.size)
-		b.filled = now
+	if b.tokens < n {
+		b.fill(time.Now())
 	}
 	if b.tokens < n {
 		return false
@@ -70,6 +89,22 @@ func (b *bucket) spend(n int) bool {
 	b.tokens -= n
 	return true
 }
+
+func (b *bucket) fill(now time.Time) {
+	if more := int(now.Sub(b.filled).Seconds() * float64(b.perSecond)); more > 0 {
+		b.tokens = min(b.tokens+more, b.size)
+		b.filled = now
+	}
+}
+
+// charge takes n tokens even if there are fewer; what is owed is at most the size.
+func (b *bucket) charge(n int) {
+	b.fill(time.Now())
+	b.tokens = max(b.tokens-n, -b.size)
+}
+
+// refund gives a token back.
+func (b *bucket) refund() { b.tokens = min(b.tokens+1, b.size) }
 
 // A budget is what one connection may still cost. It belongs to the read loop,
 // except for what is shared by all connections of a peer.
@@ -81,6 +116,7 @@ type budget struct {
 	peer   *peerBudget
 }
 
+// newBudget: peer may be nil, for a peer that we have chosen ourselves.
 func newBudget(l Limits, peer *peerBudget) *budget {
 	return &budget{
 		frames: newBucket(l.NoisePerSecond, 5*l.NoisePerSecond),
@@ -91,9 +127,15 @@ func newBudget(l Limits, peer *peerBudget) *budget {
 
 func calm(reason string) error { return &connError{http2.ErrCodeEnhanceYourCalm, reason} }
 
+// isAbuse tells whether a connection ended because its peer costs too much.
+func isAbuse(err error) bool {
+	var ce *connError
+	return errors.As(err, &ce) && ce.code == http2.ErrCodeEnhanceYourCalm
+}
+
 // noise pays for a frame that carries nothing.
 func (b *budget) noise(cost int) error {
-	if !b.frames.spend(cost) {
+	if !b.frames.spend(cost) || !b.peer.spend(noiseOfPeer, cost) {
 		return calm("too many frames that carry nothing")
 	}
 	return nil
@@ -105,8 +147,11 @@ func (b *budget) stray() error { return b.noise(1) }
 
 // windowUpdate pays for a WINDOW_UPDATE of n bytes. Those that answer our DATA are free.
 func (b *budget) windowUpdate(wrote uint64, n uint32) error {
-	if n < tinyUpdate {
+	switch {
+	case n < tinyUpdate:
 		return b.noise(2)
+	case n < smallUpdate:
+		return b.noise(1)
 	}
 	if b.earned <= 0 {
 		b.earned = int(min(wrote-b.wrote, 1000)) * updatesPerData
@@ -119,6 +164,10 @@ func (b *budget) windowUpdate(wrote uint64, n uint32) error {
 	return b.noise(1)
 }
 
+// wake pays for streams that a changed setting lets go on: each may send as
+// little as a byte.
+func (b *budget) wake(streams int) error { return b.noise(2 * streams) }
+
 // reset pays for a RST_STREAM of the peer on a stream that was of use, or not.
 func (b *budget) reset(useful bool) error {
 	if useful {
@@ -130,39 +179,92 @@ func (b *budget) reset(useful bool) error {
 // refusal pays for a stream that we end for the peer's fault: its resets and
 // those it makes us send are one.
 func (b *budget) refusal() error {
-	if !b.resets.spend(1) || b.peer != nil && !b.peer.reset() {
+	if !b.resets.spend(1) || !b.peer.spend(resetsOfPeer, 1) {
 		return calm("too many streams that are reset")
 	}
 	return nil
 }
 
-// open pays for a CONNECT; false means that there have been too many.
-func (b *budget) open() bool { return b.peer == nil || b.peer.open() }
+// open pays for a CONNECT; false means that there have been too many, or that
+// too many tunnels are open.
+func (b *budget) open() bool { return b.peer.enter() }
 
-// A peerBudget is shared by the connections of one identity.
-type peerBudget struct {
-	mu     sync.Mutex // guards what follows
-	resets bucket
-	opens  bucket
-	conns  int       // guarded by the server's lock
-	idle   time.Time // since when there are none; likewise
-}
-
-func newPeerBudget(l Limits) *peerBudget {
-	return &peerBudget{
-		resets: newBucket(4*l.ResetsPerSecond, 20*l.ResetsPerSecond),
-		opens:  newBucket(l.OpensPerSecond, 10*l.OpensPerSecond),
+// leave is the end of a tunnel. The connection's lock is held.
+func (b *budget) leave(t *Tunnel) {
+	if t.counted {
+		b.peer.leave(t.sent.Load() && t.received.Load())
 	}
 }
 
-func (p *peerBudget) reset() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.resets.spend(1)
+// The buckets that the connections of an identity share.
+const (
+	noiseOfPeer = iota
+	resetsOfPeer
+	opensOfPeer
+	connsOfPeer
+	bucketsOfPeer
+)
+
+// A peerBudget is shared by the connections of one identity. A nil one has no bounds.
+type peerBudget struct {
+	limits  Limits
+	tunnels atomic.Int64 // open
+
+	mu      sync.Mutex // guards what follows
+	buckets [bucketsOfPeer]bucket
+	conns   int       // guarded by the server's lock
+	idle    time.Time // since when there are none; likewise
 }
 
-func (p *peerBudget) open() bool {
+func newPeerBudget(l Limits) *peerBudget {
+	return &peerBudget{limits: l, buckets: [bucketsOfPeer]bucket{
+		noiseOfPeer:  newBucket(4*l.NoisePerSecond, 20*l.NoisePerSecond),
+		resetsOfPeer: newBucket(4*l.ResetsPerSecond, 20*l.ResetsPerSecond),
+		opensOfPeer:  newBucket(l.OpensPerSecond, 4*l.OpensPerSecond),
+		connsOfPeer:  newBucket(l.ConnsPerSecond, 4*l.ConnsPerSecond),
+	}}
+}
+
+func (p *peerBudget) spend(which, n int) bool {
+	if p == nil {
+		return true
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.opens.spend(1)
+	return p.buckets[which].spend(n)
+}
+
+// enter counts a tunnel that is opened. leave is its end.
+func (p *peerBudget) enter() bool {
+	if p == nil {
+		return true
+	}
+	if p.tunnels.Add(1) > int64(p.limits.TunnelsPerPeer) || !p.spend(opensOfPeer, 1) {
+		p.tunnels.Add(-1)
+		return false
+	}
+	return true
+}
+
+// leave is the end of a tunnel; one that was of use to both ends costs nothing.
+func (p *peerBudget) leave(useful bool) {
+	if p == nil {
+		return
+	}
+	p.tunnels.Add(-1)
+	if useful {
+		p.mu.Lock()
+		p.buckets[opensOfPeer].refund()
+		p.mu.Unlock()
+	}
+}
+
+// punish makes a peer pay for a connection that was cut for abuse.
+func (p *peerBudget) punish() {
+	if p == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.buckets[connsOfPeer].charge(costOfCut)
 }

@@ -56,6 +56,7 @@ type conn struct {
 	block []byte
 	path  path
 
+	tight   atomic.Bool  // see pinch
 	target  atomic.Int64 // what a stream's receive window should be
 	reads   atomic.Uint64
 	moved   atomic.Int64              // bytes of DATA, both ways

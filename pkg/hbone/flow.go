@@ -15,6 +15,7 @@ const maxWindow = 1<<31 - 1
 // for the connection's is in line, first come first served.
 type sendFlow struct {
 	window    int64 // of the connection
+	shrunk    bool  // the peer has made windows smaller after the fact
 	initial   int64 // the peer's SETTINGS_INITIAL_WINDOW_SIZE
 	maxCredit int64 // no stream's credit is larger
 	blocked   map[*Tunnel]struct{}
@@ -23,7 +24,7 @@ type sendFlow struct {
 }
 
 // reserve takes up to want bytes of the windows of t and waits until it gets
-// some. left is what remains of the window of t.
+// some. left is what remains of the window of t, or of its share of the connection's.
 func (c *conn) reserve(t *Tunnel, want int) (n int, left int64, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -35,7 +36,9 @@ func (c *conn) reserve(t *Tunnel, want int) (n int, left int64, err error) {
 				c.giveBack(n)
 				return 0, 0, t.sendErr
 			}
-			return n, f.initial + t.credit, nil
+			share := f.window / int64(max(len(c.streams), 1))
+			c.pinch()
+			return n, min(f.initial+t.credit, share), nil
 		}
 		if t.sendErr != nil {
 			return 0, 0, t.sendErr
@@ -54,16 +57,25 @@ func (c *conn) reserve(t *Tunnel, want int) (n int, left int64, err error) {
 	}
 }
 
-// awaitWindow waits until t's own window is open.
-func (c *conn) awaitWindow(t *Tunnel) error {
-	n, _, err := c.reserve(t, 1)
-	if n > 0 {
-		c.mu.Lock()
-		t.credit += int64(n)
-		c.giveBack(n)
-		c.mu.Unlock()
+// unused returns what was reserved for t and not sent.
+func (c *conn) unused(t *Tunnel, n int) {
+	if n == 0 {
+		return
 	}
-	return err
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t.credit += int64(n)
+	c.giveBack(n)
+}
+
+// pinch tells those who relay whether their next buffer may have to wait for the
+// peer's windows: then they must not fill it first. The lock is held.
+func (c *conn) pinch() {
+	f := &c.send
+	tight := f.shrunk || f.window < int64(len(c.streams))*4*record
+	if c.tight.Load() != tight {
+		c.tight.Store(tight)
+	}
 }
 
 // giveBack returns a reservation to the connection's window.
@@ -143,6 +155,7 @@ func (c *conn) moreWindow(id uint32, t *Tunnel, n uint32) error {
 		}
 		f.window += int64(n)
 		f.serve()
+		c.pinch()
 		return nil
 	}
 	if f.initial+t.credit+int64(n) > maxWindow {
@@ -177,15 +190,20 @@ func (c *conn) initialWindow(n uint32) error {
 		}
 	}
 	grown := int64(n) > f.initial
+	f.shrunk = f.shrunk || int64(n) < f.initial && len(c.streams) > 0
 	f.initial = int64(n)
+	c.pinch()
 	if grown {
+		woken := 0
 		for t := range f.blocked {
 			if f.initial+t.credit > 0 {
 				delete(f.blocked, t)
 				f.queue(t)
+				woken++
 			}
 		}
 		f.serve()
+		return c.budget.wake(woken)
 	}
 	return nil
 }

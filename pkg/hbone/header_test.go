@@ -1,6 +1,7 @@
 package hbone
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"slices"
@@ -63,13 +64,13 @@ func TestAHeaderThatCannotBeSentIsAnError(t *testing.T) {
 }
 
 func decodeRequest(fields ...string) (*request, error) {
-	var block []byte
-	enc := hpack.NewEncoder(writerFunc(func(p []byte) (int, error) { block = append(block, p...); return len(p), nil }))
+	var encoded bytes.Buffer
+	enc := hpack.NewEncoder(&encoded)
 	for i := 0; i < len(fields); i += 2 {
 		_ = enc.WriteField(hpack.HeaderField{Name: fields[i], Value: fields[i+1]})
 	}
 	r := &request{length: -1}
-	err := r.decode(hpack.NewDecoder(4096, nil), block)
+	err := r.decode(hpack.NewDecoder(4096, nil), encoded.Bytes())
 	r.check()
 	return r, err
 }

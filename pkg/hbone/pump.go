@@ -46,12 +46,8 @@ var errEnd = errors.New("end")
 // step moves what one read gives. more is false when the socket has nothing now.
 func (s *socketRelay) step(fd uintptr) (more bool, err error) {
 	t := s.t
-	if s.stalled {
-		// Wait without a buffer: a peer that keeps its window closed shall not hold our memory.
-		if err := t.c.awaitWindow(t); err != nil {
-			return false, err
-		}
-		s.stalled = false
+	if s.tight || t.c.tight.Load() {
+		return s.careful(fd)
 	}
 	buf := t.c.bufs.getClass(s.class)
 	defer t.c.bufs.put(buf)
@@ -67,6 +63,35 @@ func (s *socketRelay) step(fd uintptr) (more bool, err error) {
 	left, err := t.sendBuffer(buf.b, n)
 	if err != nil {
 		return false, err
+	}
+	s.out += int64(n)
+	s.adapt(n, left)
+	return true, nil
+}
+
+// careful is step where the peer's windows may be closed: it takes the window
+// first and then a buffer, for a peer that keeps them closed shall not hold our
+// memory. It reads no more than it may send.
+func (s *socketRelay) careful(fd uintptr) (more bool, err error) {
+	t := s.t
+	granted, left, err := t.c.reserve(t, bufferSizes[s.class]-frameHeader)
+	if err != nil {
+		return false, err
+	}
+	buf := t.c.bufs.get(frameHeader + granted)
+	defer t.c.bufs.put(buf)
+	n, err := readSocket(fd, buf.b[frameHeader:frameHeader+granted])
+	t.c.unused(t, granted-max(n, 0))
+	switch {
+	case err == syscall.EAGAIN:
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("read: %w", os.NewSyscallError("read", err))
+	case n == 0:
+		return false, s.end(fd)
+	}
+	if err := t.c.w.data(t, buf.b, n); err != nil {
+		return false, t.sendFailed(err)
 	}
 	s.out += int64(n)
 	s.adapt(n, left)
@@ -101,7 +126,7 @@ func (s *socketRelay) adapt(n int, left int64) {
 	for s.class > 0 && int64(bufferSizes[s.class]) > 4*left {
 		s.class--
 	}
-	s.stalled = left <= 0
+	s.tight = left < int64(bufferSizes[s.class])
 }
 
 func readSocket(fd uintptr, p []byte) (int, error) {

@@ -143,6 +143,9 @@ func (c *conn) onData(h http2.FrameHeader) error {
 	if c.client && t.status == 0 {
 		return c.afterSkip(&streamError{t.id, http2.ErrCodeProtocol, "DATA before the answer"}, data+pad)
 	}
+	if data > 0 && !t.received.Load() {
+		t.received.Store(true)
+	}
 	c.path.received(c, int(h.Length))
 	c.moved.Add(int64(h.Length))
 	if err := c.payload(t, data); err != nil {

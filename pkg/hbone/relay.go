@@ -43,9 +43,9 @@ type socketRelay struct {
 	rc syscall.RawConn
 
 	// Of pump alone.
-	out     int64 // bytes from the socket to the tunnel
-	class   int
-	stalled bool // the peer's window is closed
+	out   int64 // bytes from the socket to the tunnel
+	class int
+	tight bool // the peer's window may be closed
 
 	// What follows is guarded by t.mu.
 	in       int64 // bytes from the tunnel to the socket
@@ -74,7 +74,7 @@ func newSocketRelay(t *Tunnel, c relay.Conn) (*socketRelay, bool) {
 	if err != nil {
 		return nil, false
 	}
-	s := &socketRelay{t: t, c: c, rc: rc, class: 1}
+	s := &socketRelay{t: t, c: c, rc: rc, class: 1, tight: true}
 	s.write = s.writeOnce
 	return s, true
 }

@@ -27,7 +27,8 @@ type ServerConfig struct {
 	Logger           *slog.Logger  // for surprises; nil means slog.Default
 
 	// Refused is told of every connection that was not admitted and why: its
-	// handshake failed, or its peer has too many. It must not block. May be nil.
+	// handshake failed, or its peer has too many, or was cut for abuse. Of an
+	// address that makes too many, once a second. It must not block. May be nil.
 	Refused func(remote netip.AddrPort, err error)
 }
 
@@ -40,6 +41,7 @@ type Server struct {
 	config     ServerConfig
 	logger     *slog.Logger
 	bufs       *buffers
+	gate       *gate
 	handshakes chan struct{}
 
 	admitted *identity.Admitted
@@ -74,6 +76,7 @@ func newServer(c ServerConfig, m mutual) *Server {
 	return &Server{
 		mutual: m, config: c, logger: c.Logger,
 		bufs:       newBuffers(c.Memory),
+		gate:       newGate(c.Limits),
 		handshakes: make(chan struct{}, maxHandshakes),
 		admitted:   identity.NewAdmitted(func(p *identity.Peer) error { return m.Recheck(p) }),
 		conns:      make(map[*conn]struct{}),
@@ -126,7 +129,13 @@ func (s *Server) Serve(ctx, drain context.Context, ln net.Listener, h Handler) e
 			a.drained(drain)
 			return nil
 		}
-		a.wait.Go(func() { a.serve(ctx, raw) })
+		leave, err := s.gate.enter(addrPort(raw.RemoteAddr()).Addr())
+		if err != nil {
+			s.refused(raw, err)
+			raw.Close()
+			continue
+		}
+		a.wait.Go(func() { a.serve(ctx, raw, leave) })
 	}
 }
 
@@ -195,22 +204,34 @@ func (a *acceptor) drained(drain context.Context) {
 }
 
 // serve is one connection, from the handshake to the end of its last handler.
-func (a *acceptor) serve(ctx context.Context, raw net.Conn) {
+func (a *acceptor) serve(ctx context.Context, raw net.Conn, leave func()) {
 	s := a.s
 	tlsConn, err := s.handshake(a.ctx, raw)
+	leave()
 	if err != nil {
 		s.refused(raw, err) // the peer was told by TLS
 		return
 	}
-	peer := s.admit(&tlsConn.Peer)
-	if peer == nil {
-		s.refused(raw, fmt.Errorf("%s has %d connections already", tlsConn.Peer.Principal, s.config.Limits.ConnsPerPeer))
+	peer, err := s.admit(&tlsConn.Peer)
+	if err != nil {
+		s.refused(raw, err)
 		tlsConn.Close()
 		return
 	}
 	defer s.dismiss(tlsConn.Peer.Principal)
 	c := a.newConn(tlsConn, tlsConn, peer)
 	a.run(ctx, c)
+	if _, err := c.isOver(); isAbuse(err) {
+		s.punish(c, err)
+	}
+}
+
+// punish makes it cost a peer and its address something to be cut for abuse:
+// who connects again at once to go on shall not.
+func (s *Server) punish(c *conn, why error) {
+	c.budget.peer.punish()
+	s.gate.punish(c.remote.Addr())
+	s.refused(c.nc, fmt.Errorf("%s was cut off: %w", c.peer.Principal, why))
 }
 
 // run serves c.
@@ -265,13 +286,17 @@ func (s *Server) handshake(ctx context.Context, raw net.Conn) (*identity.Conn, e
 }
 
 func (s *Server) refused(raw net.Conn, err error) {
+	var tooMany *tooManyError
+	if errors.As(err, &tooMany) && !tooMany.tell {
+		return
+	}
 	if s.config.Refused != nil {
 		s.config.Refused(addrPort(raw.RemoteAddr()), err)
 	}
 }
 
-// admit counts a connection of a peer; nil means that it has too many.
-func (s *Server) admit(p *identity.Peer) *peerBudget {
+// admit counts a connection of a peer, unless it has or makes too many.
+func (s *Server) admit(p *identity.Peer) (*peerBudget, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	b := s.peers[p.Principal]
@@ -280,10 +305,13 @@ func (s *Server) admit(p *identity.Peer) *peerBudget {
 		s.peers[p.Principal] = b
 	}
 	if b.conns >= s.config.Limits.ConnsPerPeer {
-		return nil
+		return nil, fmt.Errorf("%s has %d connections already", p.Principal, b.conns)
+	}
+	if !b.spend(connsOfPeer, 1) {
+		return nil, fmt.Errorf("%s makes more than %d connections a second", p.Principal, s.config.Limits.ConnsPerSecond)
 	}
 	b.conns++
-	return b
+	return b, nil
 }
 
 // dismiss is the end of admit. What the peer has spent is kept while it has

@@ -171,6 +171,7 @@ func (c *conn) remove(t *Tunnel) {
 		return
 	}
 	delete(c.streams, t.id)
+	c.budget.leave(t)
 	if len(c.streams) == 0 {
 		c.idleSince = time.Now()
 	}

@@ -163,7 +163,6 @@ func TestAPeerThatDoesNotReadIsCut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		conn := pipeServer(t, sending)
 		start := time.Now()
-		a := &attacker{t: t, c: conn, next: 1}
 		_, _ = conn.Write([]byte(http2.ClientPreface + emptySettings))
 		// It opens a tunnel and keeps talking, so that it is not silent.
 		block := "\x42\x07CONNECT\x41\x0b10.0.0.1:80"
@@ -179,7 +178,6 @@ func TestAPeerThatDoesNotReadIsCut(t *testing.T) {
 		if d := time.Since(start); err == nil || d > time.Minute {
 			t.Errorf("after %v: %v", d, err)
 		}
-		_ = a
 	})
 }
 

@@ -26,6 +26,9 @@ type Tunnel struct {
 	writing sync.Mutex  // one Write, CloseWrite or relay at a time
 	gone    atomic.Bool // reset or broken: no frame may be sent any more
 
+	sent     atomic.Bool // something was
+	received atomic.Bool // likewise
+
 	// What follows is guarded by c.mu.
 	sendCond   sync.Cond
 	credit     int64 // see sendFlow
@@ -33,6 +36,7 @@ type Tunnel struct {
 	grant      int   // bytes given to who waits
 	next       *Tunnel
 	inLine     bool
+	counted    bool // in the budget of the peer that opened it; never changes
 	sendEnded  bool // END_STREAM sent
 	recvEnded  bool // END_STREAM received
 	sendErr    error

@@ -71,6 +71,7 @@ type options struct {
 	server  ServerConfig
 	dialer  DialerConfig
 	handler Handler
+	prepare func(*Server) // before it serves; may be nil
 }
 
 func newWorld(t testing.TB, o options) *world {
@@ -85,6 +86,9 @@ func newWorld(t testing.TB, o options) *world {
 	}
 	if w.dialer, err = NewDialer(o.dialer); err != nil {
 		t.Fatal(err)
+	}
+	if o.prepare != nil {
+		o.prepare(w.server)
 	}
 	ln := listen(t)
 	w.address = netip.MustParseAddrPort(ln.Addr().String())

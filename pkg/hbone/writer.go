@@ -194,6 +194,9 @@ func (w *writer) trim() {
 // flow-control window was taken before. Unless it fails, all of it is on its
 // way when it returns, and b is the caller's again.
 func (w *writer) data(t *Tunnel, b []byte, n int) error {
+	if !t.sent.Load() {
+		t.sent.Store(true)
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if n <= smallData {

@@ -1,0 +1,127 @@
+package hbone
+
+import (
+	"errors"
+	"net/netip"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// try enters and, if it may, leaves.
+func (g *gate) try(from string) error {
+	leave, err := g.enter(netip.MustParseAddr(from))
+	if err == nil {
+		leave()
+	}
+	return err
+}
+
+func TestAnAddressMayNotConnectWithoutEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate(Limits{ConnsPerSecond: 10}.withDefaults())
+		admitted := func(from string) (n int) {
+			for range 1000 {
+				if g.try(from) == nil {
+					n++
+				}
+			}
+			return n
+		}
+		if n := admitted("10.0.0.1"); n != 40 {
+			t.Errorf("%d at once, want 40", n)
+		}
+		if n := admitted("10.0.0.2"); n != 40 {
+			t.Errorf("%d of another address, want 40", n)
+		}
+		time.Sleep(time.Second)
+		if n := admitted("10.0.0.1"); n != 10 {
+			t.Errorf("%d after a second, want 10", n)
+		}
+		g.punish(netip.MustParseAddr("10.0.0.1"))
+		time.Sleep(2 * time.Second)
+		if n := admitted("10.0.0.1"); n != 0 {
+			t.Errorf("%d two seconds after a cut, want 0", n)
+		}
+		time.Sleep(time.Second)
+		if n := admitted("10.0.0.1"); n != 10 {
+			t.Errorf("%d three seconds after a cut, want 10", n)
+		}
+		// An IPv6 address is one of 2^64 that its owner has.
+		if n := admitted("fd00::1") + admitted("fd00::2"); n != 40 {
+			t.Errorf("%d of one IPv6 network, want 40", n)
+		}
+	})
+}
+
+func TestAFloodOfConnectionsIsNotOneOfReports(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate(Limits{ConnsPerSecond: 1}.withDefaults())
+		told, untold := 0, 0
+		for range 3 {
+			for range 1000 {
+				var tooMany *tooManyError
+				if err := g.try("10.0.0.1"); errors.As(err, &tooMany) && tooMany.tell {
+					told++
+					untold += tooMany.more
+				}
+			}
+			time.Sleep(time.Second)
+		}
+		if told != 3 || untold < 1900 {
+			t.Errorf("%d reports, which count %d more; want 3 and nearly 2000", told, untold)
+		}
+	})
+}
+
+func TestHandshakesOfAnAddressAreBounded(t *testing.T) {
+	g := newGate(Limits{HandshakesPerAddress: 2}.withDefaults())
+	from := netip.MustParseAddr("10.0.0.1")
+	first, err := g.enter(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := g.enter(from); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := g.enter(from); err == nil {
+		t.Error("a third handshake began")
+	}
+	first()
+	if _, err := g.enter(from); err != nil {
+		t.Errorf("one has ended: %v", err)
+	}
+}
+
+// What a gate remembers is bounded, whatever addresses come.
+func TestAGateForgets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate(Limits{}.withDefaults())
+		from := func(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}) }
+		for i := range maxOrigins + 100 {
+			if leave, err := g.enter(from(i)); err == nil {
+				leave()
+			}
+		}
+		if n := len(g.origins); n != maxOrigins {
+			t.Errorf("%d addresses are remembered, at most %d should be", n, maxOrigins)
+		}
+		time.Sleep(time.Minute)
+		if err := g.try("10.255.0.1"); err != nil || len(g.origins) != 1 {
+			t.Errorf("%d addresses are remembered after a quiet minute, %v", len(g.origins), err)
+		}
+	})
+}
+
+func BenchmarkGate(b *testing.B) {
+	g := newGate(Limits{ConnsPerSecond: 1 << 30}.withDefaults())
+	from := netip.MustParseAddr("10.0.0.1")
+	b.ReportAllocs()
+	for b.Loop() {
+		leave, err := g.enter(from)
+		if err != nil {
+			b.Fatal(err)
+		}
+		leave()
+	}
+}
