@@ -86,6 +86,11 @@ func TestOnlyWhatTheServerDoesAloneIsUnsteady(t *testing.T) {
 			t.Errorf("direct %s, proxied %s: unsteady %v", c.direct, c.proxied, got)
 		}
 	}
+	for proxied, unsteady := range map[string]bool{"none ok ok": true, "none none none": false, "none bad ok": false} {
+		if got := (Difference{Check: "a/b#2", Direct: checks("ok ok ok"), Proxied: checks(proxied)}).unsteady(); got != unsteady {
+			t.Errorf("a repetition, proxied %s: unsteady %v", proxied, got)
+		}
+	}
 }
 
 func TestReadRejectsWhatIsNoResult(t *testing.T) {

@@ -62,15 +62,30 @@ type Check struct {
 	Message string `json:"message,omitzero"`
 }
 
-// Run runs the server scenarios of one revision's requirements against a URL. Checks
-// that fail are a result, not an error; no checks at all are an error.
-func (s Suite) Run(ctx context.Context, requirements, url string) (*Result, error) {
+// Server runs the server scenarios of one revision's requirements against a URL.
+// Checks that fail are a result, not an error; no checks at all are an error.
+func (s Suite) Server(ctx context.Context, requirements, url string) (*Result, error) {
+	r, err := s.run(ctx, "server", "--url", url, "--requirements", requirements)
+	if err != nil {
+		return nil, err
+	}
+	r.URL = url
+	return r, nil
+}
+
+// Client runs the client scenarios of one revision's requirements. A scenario runs
+// the command, words separated by spaces, with its server's URL behind it.
+func (s Suite) Client(ctx context.Context, requirements, command string) (*Result, error) {
+	return s.run(ctx, "client", "--command", command, "--requirements", requirements)
+}
+
+func (s Suite) run(ctx context.Context, args ...string) (*Result, error) {
 	dir, err := os.MkdirTemp("", "conformance-")
 	if err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	cmd := exec.CommandContext(ctx, s.Node, s.Main, "server", "--url", url, "--requirements", requirements, "-o", dir)
+	cmd := exec.CommandContext(ctx, s.Node, append(append([]string{s.Main}, args...), "-o", dir)...)
 	out, err := cmd.CombinedOutput()
 	if _, failed := errors.AsType[*exec.ExitError](err); err != nil && !failed || ctx.Err() != nil {
 		return nil, fmt.Errorf("run the conformance suite: %w: %s", errors.Join(err, ctx.Err()), last(out))
@@ -79,7 +94,6 @@ func (s Suite) Run(ctx context.Context, requirements, url string) (*Result, erro
 	if err != nil {
 		return nil, fmt.Errorf("%w: the suite said: %s", err, last(out))
 	}
-	r.URL = url
 	return r, nil
 }
 
@@ -95,21 +109,28 @@ type report struct {
 	Message string `json:"errorMessage"`
 }
 
-// scenario is the name of the directory that the suite makes for a scenario: the
-// name between "server-" and the time.
-var scenario = regexp.MustCompile(`^server-(.+)-\d{4}-\d{2}-\d{2}T[0-9-]+Z$`)
+// scenario is the path of the directory that the suite makes for a scenario: the
+// name, for a server's after "server-", and the time.
+var scenario = regexp.MustCompile(`^(?:server-)?(.+)-\d{4}-\d{2}-\d{2}T[0-9-]+Z$`)
 
 // Read reads the results that the suite wrote below dir. Informational entries are
 // left out: they are a log of what happened when.
 func Read(dir string) (*Result, error) {
-	files, err := filepath.Glob(filepath.Join(dir, "*", "checks.json"))
-	if err != nil {
-		return nil, err
+	var files []string
+	for _, pattern := range []string{"*/checks.json", "*/*/checks.json"} { // "auth/basic" is a scenario's name
+		found, err := filepath.Glob(filepath.Join(dir, pattern))
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, found...)
 	}
 	slices.Sort(files) // one scenario's runs in the order of their time
 	r := &Result{Checks: map[string]Check{}}
 	for _, file := range files {
-		name := filepath.Base(filepath.Dir(file))
+		name, err := filepath.Rel(dir, filepath.Dir(file))
+		if err != nil {
+			return nil, err
+		}
 		m := scenario.FindStringSubmatch(name)
 		if m == nil {
 			return nil, fmt.Errorf("read %s: directory is not named after a scenario", file)

