@@ -49,6 +49,7 @@ type Discovery struct {
 	local       store.Change        // what the files say, all together; of agent policies see policies
 	policies    carried             // agent policies, by carrier
 	extensions  extensions          // what ECDS said last
+	demand      *Demand             // who asked for workloads and services; nil if all come
 	files       map[string]*source  // by path given to File
 	provisional map[string]bool     // authorizations by xDS that are applied although something in them is unknown
 	rejected    map[string]Rejected // by carrier and name
@@ -116,6 +117,9 @@ func (d *Discovery) Apply(typeURL string, updated []xds.Resource, removed []stri
 		return b.rejections
 	}
 	d.store.Apply(b.Change)
+	if d.demand != nil && typeURL == AddressType {
+		d.demand.answered(b, updated, removed)
+	}
 	return b.rejections
 }
 

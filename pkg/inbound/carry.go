@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/outrigger-mesh/outrigger/pkg/admission"
 	"github.com/outrigger-mesh/outrigger/pkg/inspect"
@@ -42,19 +43,34 @@ func (p *Proxy) admit(a *arrival) *admission.Entry {
 		if a.target, a.err = a.find(snap); a.err != nil {
 			return policy.Decision{Reason: a.err.Error()}
 		}
+		if snap.Policies() == nil {
+			return policy.Decision{Reason: fmt.Sprintf("denied because the mesh has not told everything yet: pending %s", strings.Join(snap.Pending(), ", "))}
+		}
 		a.port = p.port(snap, a.target)
 		return snap.Policies().Connect(a.connection(a.target))
 	})
 	a.record.Decision, a.record.Snapshot = entry.Decision, entry.Snapshot.Version()
 	a.record.Destination, a.record.DestinationAddr = p.Self.Principal, a.target.Address
 	a.record.DestinationWorkload, a.record.Service = a.target.Workload, a.target.Service
-	if a.from.IsValid() {
-		a.record.SourceWorkload = entry.Snapshot.Workload(mesh.NetworkAddress{Network: p.Self.Network, Address: a.from.Addr().Unmap()})
+	p.peer(a, entry.Snapshot)
+	if p.Want != nil && entry.Decision.Allowed && a.source != (mesh.Principal{}) {
+		p.Want(mesh.Reference{Address: a.peerAddress(p.Self.Network)})
 	}
 	if !entry.Decision.Allowed && a.err == nil {
 		a.record.Flags = "DENY"
 	}
 	return entry
+}
+
+// peer names the workload at the other end in the record, if it is known.
+func (p *Proxy) peer(a *arrival, snap *store.Snapshot) {
+	if a.from.IsValid() && a.record.SourceWorkload == nil {
+		a.record.SourceWorkload = snap.Workload(a.peerAddress(p.Self.Network))
+	}
+}
+
+func (a *arrival) peerAddress(network string) mesh.NetworkAddress {
+	return mesh.NetworkAddress{Network: network, Address: a.from.Addr().Unmap()}
 }
 
 // port is what is spoken on the destination: what policy says, or what the
@@ -101,6 +117,7 @@ func (p *Proxy) dialApp(ctx context.Context, a *arrival) (net.Conn, error) {
 // carry moves the bytes, inspected where policy declares a protocol, until both
 // ends are done or the arrival is no longer admitted. It takes over down and app.
 func (p *Proxy) carry(ctx context.Context, a *arrival, entry *admission.Entry, down relay.Conn, app net.Conn) error {
+	defer func() { p.peer(a, p.Store.Snapshot()) }()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	entry.OnCut(func(d policy.Decision) {

@@ -1,6 +1,7 @@
 package inbound
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -59,6 +60,23 @@ func (p *Proxy) destination(snap *store.Snapshot, authority string, local netip.
 			dst.Address.Port(), p.App)
 	}
 	return dst, nil
+}
+
+// learn makes sure that a service of ours that an authority names is known.
+func (p *Proxy) learn(ctx context.Context, authority string) error {
+	self := p.Store.Snapshot().Self()
+	_, host, _, err := hbone.ParseAuthority(authority)
+	if p.Find == nil || self == nil || err != nil || host == "" {
+		return nil
+	}
+	for name := range self.Services {
+		if name.Hostname == host {
+			if err := p.Find(ctx, mesh.Reference{Service: name}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // isAppPort tells whether port is the app's. Where the app listens on an address

@@ -40,6 +40,10 @@ type Config struct {
 	MCPPorts      []uint16                                                        // where the app speaks MCP: without a policy they are closed, not open
 	ReservedPorts []uint16                                                        // the sidecar's own, never dialled
 	Logger        *slog.Logger
+	// Find makes sure that the store holds what there is of the references, and
+	// Want asks for it without waiting. Nil if all of the mesh is in the store.
+	Find func(ctx context.Context, refs ...mesh.Reference) error
+	Want func(refs ...mesh.Reference)
 }
 
 // A Proxy carries connections from the mesh to the app.
@@ -66,6 +70,10 @@ func (p *Proxy) Tunnel(ctx context.Context, in *hbone.Incoming) {
 
 	a := &arrival{source: in.Peer.Principal, from: in.Remote, record: rec}
 	a.find = func(s *store.Snapshot) (policy.Destination, error) { return p.destination(s, in.Authority, in.Local) }
+	if err = p.learn(ctx, in.Authority); err != nil {
+		err = errors.Join(err, in.Reject(http.StatusServiceUnavailable))
+		return
+	}
 	entry := p.admit(a)
 	defer entry.Release()
 	if a.err != nil {

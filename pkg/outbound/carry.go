@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
+	"strings"
 
 	"github.com/outrigger-mesh/outrigger/pkg/admission"
 	"github.com/outrigger-mesh/outrigger/pkg/capture"
@@ -46,7 +47,7 @@ func (p *Proxy) admit(d *departure) *admission.Entry {
 	first := true
 	entry := p.Register.Admit(func(snap *store.Snapshot) policy.Decision {
 		if snap.Policies() == nil {
-			return policy.Decision{Reason: fmt.Sprintf("the mesh has not told everything yet: pending %v", snap.Pending())}
+			return policy.Decision{Reason: fmt.Sprintf("denied because the mesh has not told everything yet: pending %s", strings.Join(snap.Pending(), ", "))}
 		}
 		if first {
 			first, d.snap = false, snap
@@ -155,7 +156,7 @@ func (p *Proxy) describe(d *departure, rt *route.Route) {
 
 func (p *Proxy) connect(ctx context.Context, d *departure, rt *route.Route) (relay.Conn, error) {
 	if len(rt.Hops) == 0 {
-		return p.connectPlain(ctx, rt)
+		return p.connectPlain(ctx, d, rt)
 	}
 	header := hbone.Header{Baggage: d.snap.Self().Baggage(), Forwarded: forwarded(d, rt)}
 	tunnel, err := p.Tunnels.Dial(ctx, rt.Hops[0], header)
@@ -171,18 +172,34 @@ func (p *Proxy) connect(ctx context.Context, d *departure, rt *route.Route) (rel
 	return tunnel, nil
 }
 
-func (p *Proxy) connectPlain(ctx context.Context, rt *route.Route) (relay.Conn, error) {
-	if !rt.Address.IsValid() {
-		return nil, fmt.Errorf("%s has no address, and names are not resolved here", net.JoinHostPort(rt.Hostname, strconv.Itoa(int(rt.Port))))
+func (p *Proxy) connectPlain(ctx context.Context, d *departure, rt *route.Route) (relay.Conn, error) {
+	if rt.Address.IsValid() {
+		return p.dialPlain(ctx, rt.Address)
 	}
-	c, err := p.Dial(ctx, rt.Address)
+	found, err := p.names.addresses(ctx, rt.Hostname, d.to.Address.Addr().Is6())
 	if err != nil {
-		return nil, fmt.Errorf("dial %s: %w", rt.Address, err)
+		return nil, err
+	}
+	var failed []error
+	for _, a := range found {
+		up, err := p.dialPlain(ctx, netip.AddrPortFrom(a, rt.Port))
+		if err == nil {
+			return up, nil
+		}
+		failed = append(failed, err)
+	}
+	return nil, fmt.Errorf("connect to %s: %w", net.JoinHostPort(rt.Hostname, strconv.Itoa(int(rt.Port))), errors.Join(failed...))
+}
+
+func (p *Proxy) dialPlain(ctx context.Context, to netip.AddrPort) (relay.Conn, error) {
+	c, err := p.Dial(ctx, to)
+	if err != nil {
+		return nil, fmt.Errorf("dial %s: %w", to, err)
 	}
 	up, ok := c.(relay.Conn)
 	if !ok {
 		c.Close()
-		return nil, fmt.Errorf("connection %T to %s cannot half-close", c, rt.Address)
+		return nil, fmt.Errorf("connection %T to %s cannot half-close", c, to)
 	}
 	return up, nil
 }

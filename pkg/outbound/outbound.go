@@ -40,10 +40,18 @@ type Config struct {
 	Dial          func(ctx context.Context, to netip.AddrPort) (net.Conn, error) // required: for plain TCP
 	ReservedPorts []uint16                                                       // the sidecar's own: on loopback they would loop
 	Logger        *slog.Logger
+
+	// Find makes sure that the store holds what there is of the references; nil
+	// if all of the mesh is in the store. An error means that nobody knows.
+	Find   func(ctx context.Context, refs ...mesh.Reference) error
+	Lookup Lookup // for endpoints that have only a hostname; nil: SystemLookup
 }
 
 // A Proxy carries connections from the app to the mesh.
-type Proxy struct{ Config }
+type Proxy struct {
+	Config
+	names *names
+}
 
 // New returns a proxy, or says what is missing.
 func New(c Config) (*Proxy, error) {
@@ -53,7 +61,10 @@ func New(c Config) (*Proxy, error) {
 	case c.Logger == nil:
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Proxy{c}, nil
+	if c.Lookup == nil {
+		c.Lookup = SystemLookup
+	}
+	return &Proxy{c, &names{lookup: c.Lookup}}, nil
 }
 
 // Serve carries one connection of the app. It takes over c.
@@ -71,6 +82,10 @@ func (p *Proxy) Serve(ctx context.Context, c *capture.Conn) {
 
 	d := &departure{from: c.Source, record: rec}
 	if d.to, err = p.destination(c); err != nil {
+		refuse(c)
+		return
+	}
+	if err = p.learn(ctx, d); err != nil {
 		refuse(c)
 		return
 	}

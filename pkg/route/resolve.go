@@ -62,6 +62,8 @@ type question struct {
 	self  *mesh.Workload // nil if the mesh has not told of it
 	avoid []string
 
+	renamed bool // an endpoint was known only by the name of another service
+
 	dialled netip.AddrPort // not valid if a name was dialled
 	port    uint16         // that was dialled
 	service *mesh.Service  // nil if no service was dialled
@@ -110,24 +112,27 @@ func (q *question) identify(d Destination) (direct *mesh.Workload, err error) {
 
 // named finds a service by its hostname, or by a part of it that Kubernetes' DNS completes.
 func (q *question) named(hostname string) *mesh.Service {
-	hostname = strings.ToLower(strings.TrimSuffix(hostname, "."))
-	self := q.config.Self
-	suffix := ".svc." + q.clusterDomain()
-	candidates := []string{hostname}
-	switch labels := strings.Count(hostname, ".") + 1; {
-	case labels == 1:
-		candidates = append(candidates, hostname+"."+self.Namespace+suffix)
-	case labels == 2:
-		candidates = append(candidates, hostname+suffix)
-	case labels == 3 && strings.HasSuffix(hostname, ".svc"):
-		candidates = append(candidates, hostname+"."+q.clusterDomain())
-	}
-	for _, name := range candidates {
-		if svc := q.snap.ServiceByHostname(name, self.Namespace); svc != nil {
+	for _, name := range q.complete(hostname) {
+		if svc := q.snap.ServiceByHostname(name, q.config.Self.Namespace); svc != nil {
 			return svc
 		}
 	}
 	return nil
+}
+
+// complete lists what may be meant by a hostname, as Kubernetes' DNS does.
+func (q *question) complete(hostname string) []string {
+	hostname = strings.ToLower(strings.TrimSuffix(hostname, "."))
+	suffix := ".svc." + q.clusterDomain()
+	switch labels := strings.Count(hostname, ".") + 1; {
+	case labels == 1:
+		return []string{hostname, hostname + "." + q.config.Self.Namespace + suffix}
+	case labels == 2:
+		return []string{hostname, hostname + suffix}
+	case labels == 3 && strings.HasSuffix(hostname, ".svc"):
+		return []string{hostname, hostname + "." + q.clusterDomain()}
+	}
+	return []string{hostname}
 }
 
 func (q *question) clusterDomain() string {
@@ -214,6 +219,9 @@ func (q *question) toEndpoint(e mesh.Endpoint) (*Route, error) {
 		}}
 		return rt, nil
 	}
+	if !ok && q.isService(e) {
+		return q.toService()
+	}
 	if q.config.RefusePlaintext {
 		return nil, fmt.Errorf("%w: workload %s has no tunnel", ErrPlaintext, e.Workload.UID)
 	}
@@ -227,6 +235,21 @@ func (q *question) toEndpoint(e mesh.Endpoint) (*Route, error) {
 		return nil, fmt.Errorf("%w: workload %s has neither an address nor a hostname", ErrNoEndpoint, e.Workload.UID)
 	}
 	return rt, nil
+}
+
+// isService tells whether the hostname of an endpoint without address is that of
+// another service, which is then the one in question. It is asked once: services
+// that name each other lead nowhere.
+func (q *question) isService(e mesh.Endpoint) bool {
+	if e.Workload.Hostname == "" || q.renamed {
+		return false
+	}
+	svc := q.named(e.Workload.Hostname)
+	if svc == nil || svc == q.service {
+		return false
+	}
+	q.service, q.port, q.dialled, q.renamed = svc, e.Port, netip.AddrPort{}, true
+	return true
 }
 
 // principals are the identities that the end of a tunnel may have: the

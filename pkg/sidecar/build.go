@@ -48,7 +48,8 @@ type Sidecar struct {
 	register *admission.Register
 	changes  *discovery.Discovery
 	xds      *xds.Client
-	policies *xds.Client // for agent policies alone; nil if they have no connection of their own
+	demand   *discovery.Demand // what is asked of xds; nil if all of the mesh is
+	policies *xds.Client       // for agent policies alone; nil if they have no connection of their own
 	server   *hbone.Server
 	tunnels  *hbone.Dialer
 	tokens   *token.Verifier
@@ -115,6 +116,9 @@ func (s *Sidecar) buildProxies() (err error) {
 		Self: s.self, Store: s.store, Register: s.register, Recorder: s.recorder, Layers: layers,
 		Dial: dialer.Dial, ReservedPorts: reserved, Logger: s.logger,
 	}
+	if s.demand != nil {
+		in.Find, in.Want = s.demand.Find, s.demand.Want
+	}
 	if in.MCPPorts, err = s.config.mcpPorts(); err != nil {
 		return err
 	}
@@ -136,6 +140,7 @@ func (s *Sidecar) buildProxies() (err error) {
 	s.outbound, err = outbound.New(outbound.Config{
 		Self: s.self, Store: s.store, Register: s.register, Recorder: s.recorder, Layers: layers,
 		Routes: routes, Balancer: balancer, Tunnels: s.tunnels, Dial: dialer.Dial, ReservedPorts: reserved, Logger: s.logger,
+		Find: s.finder(),
 	})
 	return err
 }

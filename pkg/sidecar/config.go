@@ -55,6 +55,9 @@ type DiscoveryConfig struct {
 	Root        string   `json:"root,omitzero" flag:"xds-root" env:"XDS_ROOT_CA" jsonschema:"Roots that the xDS server's certificate must chain to: a file, PEM text or SYSTEM."`
 	Name        string   `json:"name,omitzero" flag:"xds-name" env:"ALT_XDS_HOSTNAME" jsonschema:"Name in the xDS server's certificate, if it is not the host of its address."`
 	Token       string   `json:"token,omitzero" flag:"token-file" env:"AUTH_TOKEN" jsonschema:"File with the token that proves the pod's identity to the control plane; read again for every connection."`
+	Wildcard    bool     `json:"wildcard,omitzero" flag:"xds-wildcard" env:"XDS_WILDCARD" jsonschema:"Keep all workloads and services of the mesh, instead of asking for those that the app talks to."`
+	Timeout     Duration `json:"timeout,omitzero" flag:"xds-lookup-timeout" env:"XDS_LOOKUP_TIMEOUT" jsonschema:"How long a connection waits for the control plane to tell of its destination, 5s by default; then it is refused."`
+	Idle        Duration `json:"idle,omitzero" flag:"xds-idle" env:"XDS_IDLE" jsonschema:"How long a destination that nobody connects to is kept, 10m by default."`
 	PolicyFiles []string `json:"policyFiles,omitzero" flag:"policy-file" env:"POLICY_FILES" jsonschema:"Files or directories with agent policies, beside those that come by xDS; watched."`
 }
 

@@ -1,15 +1,19 @@
 package sidecar
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/outrigger-mesh/outrigger/pkg/admission"
 	"github.com/outrigger-mesh/outrigger/pkg/discovery"
 	"github.com/outrigger-mesh/outrigger/pkg/identity"
+	"github.com/outrigger-mesh/outrigger/pkg/mesh"
 	"github.com/outrigger-mesh/outrigger/pkg/store"
+	"github.com/outrigger-mesh/outrigger/pkg/telemetry"
 	"github.com/outrigger-mesh/outrigger/pkg/xds"
 )
 
@@ -76,7 +80,7 @@ func (c *Config) expected() []string {
 // subscriptions are the types asked of the mesh's control plane, and the type of
 // node that it serves them to.
 func (c *Config) subscriptions() (types []xds.Type, kind string) {
-	types, kind = []xds.Type{{URL: discovery.AddressType}, {URL: discovery.AuthorizationType}}, nodeZtunnel
+	types, kind = []xds.Type{{URL: discovery.AddressType, OnDemand: !c.Discovery.Wildcard}, {URL: discovery.AuthorizationType}}, nodeZtunnel
 	if c.carries(discovery.CarrierMesh) {
 		types = append(types, xds.Type{URL: discovery.AgentPolicyType})
 	}
@@ -97,7 +101,15 @@ func (s *Sidecar) buildConfiguration() (err error) {
 		return err
 	}
 	types, kind := s.config.subscriptions()
-	if s.xds, err = s.newClient(s.config.discoveryPlane(), kind, s.changes, types); err != nil || !s.config.carries(discovery.CarrierPlane) {
+	if s.xds, err = s.newClient(s.config.discoveryPlane(), kind, s.changes, types); err != nil {
+		return err
+	}
+	if !s.config.Discovery.Wildcard {
+		s.demand, err = s.changes.NewDemand(discovery.DemandConfig{
+			Subscriber: s.xds, Timeout: time.Duration(s.config.Discovery.Timeout), Idle: time.Duration(s.config.Discovery.Idle),
+		}, s.self)
+	}
+	if err != nil || !s.config.carries(discovery.CarrierPlane) {
 		return err
 	}
 	s.policies, err = s.newClient(s.config.policyPlane(), nodeZtunnel, s.changes.Plane(), []xds.Type{{URL: discovery.AgentPolicyType}})
@@ -111,6 +123,23 @@ func (s *Sidecar) newClient(plane *identity.ControlPlane, kind string, handler x
 	}
 	return xds.New(xds.Config{
 		Target: plane.Target(), Credentials: freshCredentials{plane}, PerRPC: plane.PerRPC(), Node: id, Handler: handler,
-		Types: types, Logger: s.logger,
+		Types: types, Logger: s.logger, Received: s.recorder.XDSMessage, Ended: s.streamEnded,
 	})
+}
+
+// streamEnded counts a stream's end as ztunnel's metric has it.
+func (s *Sidecar) streamEnded(end xds.End) {
+	s.recorder.XDSTerminated(map[xds.End]string{
+		xds.EndUnopened: telemetry.XDSConnectionError, xds.EndError: telemetry.XDSError,
+		xds.EndRenewed: telemetry.XDSReconnect, xds.EndComplete: telemetry.XDSComplete,
+	}[end])
+}
+
+// finder is what makes sure that the store knows of a connection's
+// destination; nil if all of the mesh is in the store.
+func (s *Sidecar) finder() func(context.Context, ...mesh.Reference) error {
+	if s.demand == nil {
+		return nil
+	}
+	return s.demand.Find
 }

@@ -126,6 +126,9 @@ func (s *Sidecar) feed(ctx context.Context, g *errgroup.Group) {
 		g.Go(func() error { return s.crl.Run(ctx) })
 	}
 	g.Go(func() error { return s.xds.Run(ctx) })
+	if s.demand != nil {
+		g.Go(func() error { return s.demand.Run(ctx) })
+	}
 	if s.policies != nil {
 		g.Go(func() error { return s.policies.Run(ctx) })
 	}
