@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"strconv"
+	"sync"
 )
 
 // ErrEventTooLarge means that an event, or a comment, is longer than allowed.
@@ -51,13 +52,14 @@ func NewEventReader(r io.Reader, max int) *EventReader {
 }
 
 const (
-	eventBuffer = 4096
-	maxKeptLine = 32 << 10
+	eventBuffer   = 4096
+	maxKeptLine   = 32 << 10
+	maxPooledLine = 4 << 20
 )
 
 // Reset makes the reader read another stream, with the memory it has.
 func (r *EventReader) Reset(from io.Reader) {
-	*r = EventReader{r: from, max: r.max, buf: r.buf, line: r.line, data: r.data, finished: true}
+	*r = EventReader{r: from, max: r.max, buf: r.buf, line: giveBack(r.line), data: giveBack(r.data), finished: true}
 }
 
 // Next returns the next block that has a data, id or retry field, or the next
@@ -93,12 +95,7 @@ func (r *EventReader) Next() (Event, error) {
 
 func (r *EventReader) clear() {
 	r.event = Event{Retry: -1}
-	if cap(r.data) > maxKeptLine {
-		r.data = nil // an idle stream does not keep what one event needed
-	}
-	if cap(r.line) > maxKeptLine {
-		r.line = nil
-	}
+	r.data, r.line = giveBack(r.data), giveBack(r.line)
 	r.size, r.fields, r.finished = 0, false, false
 }
 
@@ -180,10 +177,39 @@ func (r *EventReader) keep(part []byte) error {
 		return r.err
 	}
 	if len(r.line)+len(part) > cap(r.line) {
-		r.line = slices.Grow(r.line, max(len(part), cap(r.line)))
+		r.grow(len(part))
 	}
 	r.line = append(r.line, part...)
 	return nil
+}
+
+// longLines are buffers that long lines were read into: an idle stream does not keep
+// what one event needed, and the next long event does not allocate it again.
+var longLines sync.Pool // of *[]byte
+
+// giveBack is buf, unless it is large: then others may have it.
+func giveBack(buf []byte) []byte {
+	if cap(buf) <= maxKeptLine {
+		return buf
+	}
+	if cap(buf) <= maxPooledLine {
+		buf = buf[:0]
+		longLines.Put(&buf)
+	}
+	return nil
+}
+
+// grow makes room for n more bytes of the line.
+func (r *EventReader) grow(n int) {
+	if need := len(r.line) + n; need > maxKeptLine {
+		if long, ok := longLines.Get().(*[]byte); ok && cap(*long) >= need {
+			old := r.line
+			r.line = append((*long)[:0], old...)
+			giveBack(old)
+			return
+		}
+	}
+	r.line = slices.Grow(r.line, max(n, cap(r.line)))
 }
 
 // fill reads at least one byte, past a byte order mark at the very start.

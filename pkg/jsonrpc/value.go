@@ -2,7 +2,9 @@ package jsonrpc
 
 import (
 	"bytes"
+	"encoding/binary"
 	"iter"
+	"math/bits"
 	"strconv"
 )
 
@@ -141,15 +143,22 @@ func skipValue(b []byte, i int) int {
 
 func skipString(b []byte, i int) int {
 	for i++; ; {
-		i += bytes.IndexByte(b[i:], '"')
-		slashes := 0
-		for b[i-1-slashes] == '\\' {
-			slashes++
+		for i+8 <= len(b) {
+			w := binary.LittleEndian.Uint64(b[i:])
+			quote, slash := w^ones*'"', w^ones*'\\'
+			if found := ((quote-ones) & ^quote | (slash-ones) & ^slash) & highs; found != 0 {
+				i += bits.TrailingZeros64(found) / 8 // the first is exact, whatever is behind it
+				break
+			}
+			i += 8
+		}
+		switch b[i] {
+		case '"':
+			return i + 1
+		case '\\':
+			i++
 		}
 		i++
-		if slashes%2 == 0 {
-			return i
-		}
 	}
 }
 

@@ -108,7 +108,7 @@ func (e *exchange) end(err error) {
 	g := e.governor
 	*e = exchange{
 		governor: g, requests: e.requests, answers: e.answers, stream: stream{events: e.stream.events}, header: e.header,
-		body: small(e.body), in: small(e.in), out: small(e.out),
+		body: g.small(e.body), in: g.small(e.in), out: g.small(e.out),
 		one: call{asked: smallAsked(e.one.asked)}, calls: e.calls[:0], records: e.records[:0], values: e.values[:0], narrow: e.narrow[:0],
 	}
 	g.exchanges.Put(e)
@@ -116,6 +116,9 @@ func (e *exchange) end(err error) {
 
 // maxKept is the largest buffer that is kept for the next exchange.
 const maxKept = 64 << 10
+
+// maxPooled is the largest that waits for an exchange that needs it.
+const maxPooled = 4 << 20
 
 func smallAsked(objects []policy.Object) []policy.Object {
 	clear(objects)
@@ -125,11 +128,29 @@ func smallAsked(objects []policy.Object) []policy.Object {
 	return objects[:0]
 }
 
-func small(b []byte) []byte {
-	if cap(b) > maxKept {
-		return nil
+// small is b, emptied, unless it is large: then another exchange may have it.
+func (g *governor) small(b []byte) []byte {
+	if cap(b) <= maxKept {
+		return b[:0]
 	}
-	return b[:0]
+	if cap(b) <= maxPooled {
+		b = b[:0]
+		g.large.Put(&b)
+	}
+	return nil
+}
+
+// room is b with room for n bytes, or another buffer that has it.
+func (g *governor) room(b []byte, n int) []byte {
+	if cap(b) >= n {
+		return b[:0]
+	}
+	if n > maxKept {
+		if large, ok := g.large.Get().(*[]byte); ok && cap(*large) >= n {
+			return *large
+		}
+	}
+	return make([]byte, 0, n)
 }
 
 // newRecord starts a record of this exchange.

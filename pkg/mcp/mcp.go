@@ -98,6 +98,7 @@ type governor struct {
 	forms     *forms
 	mirrors   *mirrors
 	exchanges sync.Pool // of *exchange
+	large     sync.Pool // of *[]byte, for what does not fit an exchange's own buffers
 
 	params, result, reply *jsonrpc.Shape
 }

@@ -2,6 +2,7 @@ package mcp
 
 import (
 	"bytes"
+	"strings"
 
 	"github.com/outrigger-mesh/outrigger/pkg/inspect"
 	"github.com/outrigger-mesh/outrigger/pkg/policy"
@@ -102,5 +103,6 @@ func (e *exchange) describe(r *telemetry.Call) {
 	r.HTTPMethod, r.Path, r.Host = e.x.Request.Method, e.x.Request.Path, e.x.Request.Host
 	if e.token != nil {
 		r.TokenIssuer, r.TokenSubject = e.token.Issuer, e.token.Subject
+		r.TokenScope = strings.Join(policy.Scopes(e.token.Claims), " ")
 	}
 }

@@ -72,7 +72,7 @@ func (e *exchange) readBody() *refusal {
 		return tooLarge
 	}
 	var err error
-	e.body, err = readAll(e.body[:0], r.Body, r.ContentLength, e.config.RequestBytes)
+	e.body, err = e.readAll(e.body[:0], r.Body, r.ContentLength, e.config.RequestBytes)
 	switch {
 	case errors.Is(err, errTooLarge):
 		return tooLarge
@@ -89,13 +89,11 @@ var errTooLarge = errors.New("body too large")
 
 // readAll appends all of r to dst, at most limit bytes. length is what is
 // announced, or -1.
-func readAll(dst []byte, r io.Reader, length int64, limit int) ([]byte, error) {
+func (g *governor) readAll(dst []byte, r io.Reader, length int64, limit int) ([]byte, error) {
 	if length > int64(limit) {
 		return dst, errTooLarge
 	}
-	if need := int(min(max(length, 1024), 1<<20+1<<18)) + 1; cap(dst) < need {
-		dst = make([]byte, 0, need)
-	}
+	dst = g.room(dst, int(min(max(length, 1024), 1<<20+1<<18))+1)
 	for idle := 0; ; {
 		if len(dst) == cap(dst) {
 			dst = slices.Grow(dst, len(dst))

@@ -85,7 +85,7 @@ func (e *exchange) fail(up *inspect.Response, problem string) *inspect.Response 
 func (e *exchange) receive(up *inspect.Response, limit int) (problem string) {
 	defer up.Body.Close()
 	var err error
-	e.in, err = readAll(e.in[:0], up.Body, up.ContentLength, limit)
+	e.in, err = e.readAll(e.in[:0], up.Body, up.ContentLength, limit)
 	switch {
 	case errors.Is(err, errTooLarge):
 		return "it is too large"

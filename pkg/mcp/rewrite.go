@@ -137,7 +137,7 @@ func (e *exchange) rewriteList(c *call, m *message, doc []byte) (out []byte, pro
 			behind = append(behind, ed)
 		}
 	}
-	out = appendEdited(slices.Grow(e.out[:0], len(doc)+16), doc[:list.At], 0, before)
+	out = appendEdited(e.room(e.out, len(doc)+16), doc[:list.At], 0, before)
 	out, dropped := jsonrpc.AppendFiltered(out, list.Raw, list.At, list, func(element value) bool {
 		return e.shows(q, c.method, element)
 	})

@@ -1,11 +1,11 @@
 package mcp
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 
 	"github.com/outrigger-mesh/outrigger/pkg/inspect"
 	"github.com/outrigger-mesh/outrigger/pkg/jsonrpc"
@@ -71,7 +71,7 @@ func (s *stream) Close() error {
 
 // advance reads one event and frames what of it goes on.
 func (s *stream) advance() {
-	s.framed = small(s.framed)
+	s.framed = s.e.small(s.framed)
 	event, err := s.events.Next()
 	if err == nil {
 		err = s.pace.take(s.ctx)
@@ -103,7 +103,10 @@ func (s *stream) pass(event *jsonrpc.Event, data []byte) {
 	if len(data) > 0 {
 		event.Data = data
 	}
-	s.framed = jsonrpc.AppendEvent(slices.Grow(s.framed, len(event.Data)+64), event)
+	if need := len(event.Data) + 128 + len(event.ID) + len(event.Type); cap(s.framed)-len(s.framed) < need && len(s.framed) == 0 {
+		s.framed = s.e.room(s.framed, need)
+	}
+	s.framed = jsonrpc.AppendEvent(s.framed, event)
 }
 
 // cut answers what is still to be answered with an error and ends the stream.
@@ -181,9 +184,14 @@ func (e *exchange) recordLater(c *call, m *message) {
 // singleLine makes the line breaks of an accepted JSON text spaces: they stand
 // between tokens only. Clients differ in how they join lines of data.
 func singleLine(text []byte) []byte {
-	for i, c := range text {
-		if c == '\n' || c == '\r' {
-			text[i] = ' '
+	for _, end := range [...]byte{'\n', '\r'} {
+		for from := 0; ; from++ {
+			i := bytes.IndexByte(text[from:], end)
+			if i < 0 {
+				break
+			}
+			from += i
+			text[from] = ' '
 		}
 	}
 	return text

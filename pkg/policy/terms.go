@@ -105,9 +105,9 @@ func (t *Terms) add(a *Agent) {
 	t.Tokens = &merged
 }
 
-// scopesOf are the words of the claim "scope" (RFC 8693 §4.2), or of "scp", which
+// Scopes are the OAuth scopes of a token: the words of the claim "scope" (RFC 8693 §4.2), or of "scp", which
 // some servers write instead.
-func scopesOf(claims map[string]any) []string {
+func Scopes(claims map[string]any) []string {
 	var out []string
 	for _, name := range [...]string{"scope", "scp"} {
 		switch v := claims[name].(type) {
@@ -130,7 +130,7 @@ func (q *question) hasScopes(wanted []string) truth {
 	if len(wanted) == 0 || q.scopesGranted {
 		return yes
 	}
-	have := scopesOf(q.call.Claims)
+	have := Scopes(q.call.Claims)
 	for _, s := range wanted {
 		if slices.Contains(have, s) {
 			continue

@@ -120,6 +120,7 @@ func (o *object) auditMCP(c *Call) {
 		o.open("token")
 		o.string("issuer", c.TokenIssuer)
 		o.string("subject", c.TokenSubject)
+		o.string("scope", c.TokenScope)
 		o.end()
 	}
 	if c.ClientName != "" || c.ClientVersion != "" {

@@ -26,6 +26,7 @@ type Call struct {
 	Port                      uint16 // that was asked about
 	HTTPMethod, Path, Host    string // of the request
 	TokenIssuer, TokenSubject string // of a validated bearer token
+	TokenScope                string // its scopes, separated by spaces
 	ClientName, ClientVersion string // what the client says of itself
 
 	connection *Connection
