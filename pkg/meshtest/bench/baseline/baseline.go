@@ -129,19 +129,35 @@ func dialer(network, address string) func() (net.Conn, error) {
 	return func() (net.Conn, error) { return net.Dial(network, address) }
 }
 
-// serve serves connections until ctx ends. It takes over ln.
+// serve serves connections until ctx ends, and then those that are open for a
+// moment more. It takes over ln.
 func serve(ctx context.Context, ln net.Listener, each func(net.Conn)) error {
 	defer ln.Close()
 	defer context.AfterFunc(ctx, func() { ln.Close() })()
+	var open sync.WaitGroup
+	defer waitBriefly(&open)
 	for {
 		c, err := ln.Accept()
 		if err != nil {
 			if ctx.Err() != nil {
-				return nil // what is open ends with the process
+				return nil
 			}
 			return fmt.Errorf("accept on %s: %w", ln.Addr(), err)
 		}
-		go each(c)
+		open.Go(func() { each(c) })
+	}
+}
+
+// waitBriefly gives up after a second: what is still open then ends with the process.
+func waitBriefly(open *sync.WaitGroup) {
+	done := make(chan struct{})
+	go func() {
+		open.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-time.After(time.Second):
 	}
 }
 

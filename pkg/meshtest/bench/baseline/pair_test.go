@@ -65,10 +65,10 @@ func await(t *testing.T, address string) net.Conn {
 }
 
 func TestEachPairCarriesBytesBothWays(t *testing.T) {
-	at := network()
-	certs := certify(t, at(2))
 	for _, kind := range []string{Raw, TLS, XNet, XNetDirect} {
 		t.Run(kind, func(t *testing.T) {
+			at := network()
+			certs := certify(t, at(2))
 			app, server, front := at(1).String()+":9000", at(2).String()+":9000", at(3).String()+":9000"
 			ctx, cancel := context.WithCancel(context.Background())
 			var running sync.WaitGroup
@@ -93,7 +93,8 @@ func TestEachPairCarriesBytesBothWays(t *testing.T) {
 				await(t, address).Close()
 			}
 			c := await(t, front)
-			defer c.Close()
+			defer cancel()
+			defer c.Close() // first, so that nothing is open when all end
 			if err := c.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
 				t.Fatal(err)
 			}
