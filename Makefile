@@ -24,6 +24,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 TESTFLAGS ?=
 FUZZTIME  ?= 10s
 BENCHTIME ?= 1s
+INTERLEAVINGS ?= 1000000
 DEMO      ?=
 BENCH     ?=
 
@@ -78,6 +79,10 @@ conformance: ## Run the MCP conformance suite direct and through the sidecars; n
 .PHONY: sdks
 sdks: ## Let real MCP clients and servers of five SDKs meet through the sidecars; needs npm and python3
 	go test -tags sdks -count=1 -timeout 15m $(TESTFLAGS) ./pkg/meshtest/sdks
+
+.PHONY: interleavings
+interleavings: ## Admit connections amid changes in INTERLEAVINGS (10^6) random orders: no stale decision
+	go test -count=1 -timeout 10m -v -run NoInterleaving $(TESTFLAGS) ./pkg/admission -interleavings $(INTERLEAVINGS)
 
 .PHONY: netns
 netns: ## Run the tests that need network namespaces, iptables and ip
