@@ -37,9 +37,11 @@ var rooms = map[string]room{
 	"xds":       {0, ""},
 	"watch":     {0, ""},
 	"manifest":  {0, ""},
+	"proxyproto": {0, ""},
+	"tls13":     {0, ""},
 	"sample":    {0, ""}, // an MCP server and an agent to try the mesh with
 	"authority": {1, "mesh"},
-	"identity":  {1, "mesh watch"},
+	"identity":  {1, "mesh watch tls13"},
 	"policy":    {1, "mesh"},
 	"telemetry": {2, "mesh policy"},
 	"token":     {2, "policy"}, // policies say whose tokens are valid
@@ -53,7 +55,7 @@ var rooms = map[string]room{
 	"a2a":       {4, "mesh policy telemetry inspect jsonrpc ratelimit"},
 	"guard":     {4, "mesh policy jsonrpc"},
 	"virtual":   {5, "inspect jsonrpc mcp"},
-	"inbound":   {5, "mesh relay capture identity policy telemetry store hbone admission inspect"},
+	"inbound":   {5, "mesh relay proxyproto capture identity policy telemetry store hbone admission inspect"},
 	"outbound":  {5, "mesh relay capture identity policy telemetry store hbone admission route inspect"},
 	"admin":     {5, "mesh store"},
 	"sidecar":   {6, "*"},

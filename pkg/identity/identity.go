@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/pkg/mesh"
+	"github.com/outrigger-mesh/outrigger/pkg/tls13"
 )
 
 // An SVID is our certificate with its key and the roots we trust. It never changes.
@@ -46,7 +47,12 @@ type Peer struct {
 
 // A Conn is a TLS connection whose handshake is done and whose peer was checked.
 type Conn struct {
-	*tls.Conn
+	tls13.Secured
 	Peer Peer
 	Self *SVID // what we proved ourselves with
+
+	state tls.ConnectionState
 }
+
+// ConnectionState is what the handshake came to.
+func (c *Conn) ConnectionState() tls.ConnectionState { return c.state }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/pkg/mesh"
+	"github.com/outrigger-mesh/outrigger/pkg/tls13"
 )
 
 const (
@@ -100,12 +101,16 @@ func (m *Mutual) handshake(ctx context.Context, raw net.Conn, a *attempt, role f
 	a.self = self
 	ctx, cancel := context.WithTimeout(ctx, m.timeout())
 	defer cancel()
-	c := role(raw, a.config())
+	shaking := tls13.NewHandshake(raw)
+	config := a.config()
+	config.KeyLogWriter = shaking.KeyLog()
+	c := role(shaking, config)
 	if err := c.HandshakeContext(ctx); err != nil {
 		raw.Close()
 		return nil, fmt.Errorf("TLS handshake with %v: %w", raw.RemoteAddr(), err)
 	}
-	return &Conn{Conn: c, Peer: a.peer, Self: self}, nil
+	secured := shaking.Finish(c, a.usage == x509.ExtKeyUsageServerAuth)
+	return &Conn{Secured: secured, Peer: a.peer, Self: self, state: c.ConnectionState()}, nil
 }
 
 func (m *Mutual) timeout() time.Duration {
