@@ -32,6 +32,11 @@ type Config struct {
 	Register *admission.Register
 	Recorder *telemetry.Recorder
 	Layers   []inspect.Layer // for ports whose protocol is inspected
+	Limits   inspect.Limits  // likewise
+
+	// ClientCert has inspected requests carry X-Forwarded-Client-Cert; see
+	// inspect.ClientCert. What callers write there never reaches the app.
+	ClientCert bool
 
 	// App is where the app listens; the zero Addr means on the address that was
 	// asked for. A user's own server on 127.0.0.1 needs it.
@@ -68,7 +73,8 @@ func (p *Proxy) Tunnel(ctx context.Context, in *hbone.Incoming) {
 	defer func() { rec.Close(err) }()
 	defer p.recoverInto(&err)
 
-	a := &arrival{source: in.Peer.Principal, from: in.Remote, record: rec}
+	a := &arrival{source: in.Peer.Principal, from: in.Remote, record: rec, clientCert: p.clientCert(&in.Peer),
+		authority: in.Authority, forwarded: in.Header.Forwarded, elsewhere: in.Header.Network != "" && in.Header.Network != p.Self.Network}
 	a.find = func(s *store.Snapshot) (policy.Destination, error) { return p.destination(s, in.Authority, in.Local) }
 	if err = p.learn(ctx, in.Authority); err != nil {
 		err = errors.Join(err, in.Reject(http.StatusServiceUnavailable))
@@ -118,7 +124,7 @@ func (p *Proxy) Plain(ctx context.Context, c relay.Conn, to netip.AddrPort) {
 	defer func() { rec.Close(err) }()
 	defer p.recoverInto(&err)
 
-	a := &arrival{from: from, record: rec}
+	a := &arrival{from: from, record: rec, authority: to.String()}
 	a.find = func(s *store.Snapshot) (policy.Destination, error) { return p.destination(s, to.String(), to) }
 	entry := p.admit(a)
 	defer entry.Release()

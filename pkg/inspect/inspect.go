@@ -76,6 +76,7 @@ type Conversation struct {
 	Target      policy.Destination
 	Port        policy.Port
 	Record      *telemetry.Connection
+	ClientCert  string // inbound: the value of ClientCertHeader; empty for none
 }
 
 // An Exchange is one request and what is known about it. One exchange uses one

@@ -16,13 +16,14 @@ type server struct {
 	watch   watch
 	up      *upstream
 	handler Handler
+	caller  string                  // for the app, if it was verified
 	leave   context.CancelCauseFunc // the downstream is gone
 	first   error                   // the first exchange that went wrong
 	broken  bool                    // a response was begun and not completed
 }
 
 func newServer(downstream net.Conn, c Config, leave context.CancelCauseFunc) *server {
-	s := &server{Config: c, leave: leave}
+	s := &server{Config: c, leave: leave, caller: c.Conversation.Source.String()}
 	s.Limits = s.Limits.withDefaults()
 	s.in.conn, s.out.conn, s.out.timeout = downstream, downstream, s.Limits.Write
 	s.watch.in = &s.in
@@ -169,6 +170,7 @@ func (s *server) prepare(in *incoming) {
 
 // begin completes an exchange but for its stream.
 func (s *server) begin(x *Exchange, r *Request) {
+	s.introduce(r)
 	x.Conversation, x.Request, x.Upstream = s.Conversation, r, s.Upstream
 	if s.Policies != nil {
 		x.Policies, x.Snapshot = s.Policies()

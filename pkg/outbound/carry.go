@@ -249,6 +249,7 @@ func (p *Proxy) inspect(ctx context.Context, d *departure, down *capture.Conn, u
 			Target:     d.target, Port: d.port, Record: d.record,
 		},
 		Layers: p.Layers,
+		Limits: p.Limits,
 		Policies: func() (*policy.Policies, uint64) {
 			snap := p.Store.Snapshot()
 			return snap.Policies(), snap.Version()

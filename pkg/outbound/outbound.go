@@ -36,6 +36,7 @@ type Config struct {
 	Balancer *route.Balancer // the resolver's
 	Tunnels  *hbone.Dialer
 	Layers   []inspect.Layer // for ports whose protocol is inspected
+	Limits   inspect.Limits  // likewise
 
 	Dial          func(ctx context.Context, to netip.AddrPort) (net.Conn, error) // required: for plain TCP
 	ReservedPorts []uint16                                                       // the sidecar's own: on loopback they would loop

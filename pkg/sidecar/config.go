@@ -8,6 +8,7 @@ type Config struct {
 	Identity  IdentityConfig  `json:"identity,omitzero" jsonschema:"Where the sidecar's certificate comes from."`
 	Discovery DiscoveryConfig `json:"discovery,omitzero" jsonschema:"Where workloads, authorizations and agent policies come from."`
 	Policy    PolicyConfig    `json:"policy,omitzero" jsonschema:"How agent policies reach the sidecar."`
+	Inspect   InspectConfig   `json:"inspect,omitzero" jsonschema:"How what is inspected is carried, both ways."`
 	Inbound   InboundConfig   `json:"inbound,omitzero" jsonschema:"From the mesh to the app."`
 	Outbound  OutboundConfig  `json:"outbound,omitzero" jsonschema:"From the app to the mesh."`
 	Admin     AdminConfig     `json:"admin,omitzero" jsonschema:"Readiness, metrics and status."`
@@ -72,12 +73,18 @@ type PolicyConfig struct {
 	Extensions []string `json:"extensions,omitzero" flag:"policy-ecds-name" env:"POLICY_ECDS_NAMES" jsonschema:"Names of the extension configurations that hold agent policies (carrier ecds), outrigger-agent-policy by default."`
 }
 
+// InspectConfig says how what is inspected is carried.
+type InspectConfig struct {
+	KeepAlive Duration `json:"keepAlive,omitzero" flag:"sse-keep-alive" env:"SSE_KEEP_ALIVE" jsonschema:"How long an event stream may be silent before a comment is written into it, 30s by default. One of days is as good as never."`
+}
+
 // InboundConfig says where the mesh reaches us and where the app is.
 type InboundConfig struct {
-	HBONE    string   `json:"hbone,omitzero" flag:"hbone-listen" env:"HBONE_LISTEN" jsonschema:"Address for tunnels from the mesh, :15008 by default. Its port is also the one that peers are dialled on."`
-	Plain    string   `json:"plain,omitzero" flag:"plain-listen" env:"PLAIN_LISTEN" jsonschema:"Address for redirected connections without a tunnel, :15006 by default; off turns it off."`
-	MCPPorts []string `json:"mcpPorts,omitzero" flag:"mcp-port" env:"MCP_PORTS" jsonschema:"Ports on which the app speaks MCP. Calls to them are denied while no agent policy governs them, instead of passing uninspected."`
-	App      string   `json:"app,omitzero" flag:"app-address" env:"APP_ADDRESS" jsonschema:"IP address on which the app listens; by default the one that was asked for."`
+	HBONE      string   `json:"hbone,omitzero" flag:"hbone-listen" env:"HBONE_LISTEN" jsonschema:"Address for tunnels from the mesh, :15008 by default. Its port is also the one that peers are dialled on."`
+	Plain      string   `json:"plain,omitzero" flag:"plain-listen" env:"PLAIN_LISTEN" jsonschema:"Address for redirected connections without a tunnel, :15006 by default; off turns it off."`
+	MCPPorts   []string `json:"mcpPorts,omitzero" flag:"mcp-port" env:"MCP_PORTS" jsonschema:"Ports on which the app speaks MCP. Calls to them are denied while no agent policy governs them, instead of passing uninspected."`
+	ClientCert bool     `json:"clientCert,omitzero" flag:"forward-client-cert" env:"FORWARD_CLIENT_CERT" jsonschema:"Tell the app of the caller's certificate in X-Forwarded-Client-Cert, as a sidecar of Istio does. The verified SPIFFE ID is always told, in X-Forwarded-Client-Spiffe-Id."`
+	App        string   `json:"app,omitzero" flag:"app-address" env:"APP_ADDRESS" jsonschema:"IP address on which the app listens; by default the one that was asked for."`
 }
 
 // OutboundConfig says how the app's connections are taken.
