@@ -61,13 +61,14 @@ func table() []contract {
 		{"ECDS of two filters with one name", repeatedExtensionConfigs, stockOnly},
 		{"authorization policies", authorizationPolicies, nil},
 		{"an ALLOW on what only requests show fails closed", failsClosed, nil},
+		{"a policy on trial", dryRun, nil},
 		{"STRICT", strict, nil},
 		{"3,000 pods", manyPods, nil},
 	}
 }
 
 func TestContract(t *testing.T) {
-	tiers := []tier{newOurTier(t), fakeTier{istiod.StartFake(t)}, realTier{istiod.Start(t, istiod.Config{})}}
+	tiers := []tier{newOurTier(t), fakeTier{istiod.StartFake(t, istiod.DryRun)}, realTier{istiod.Start(t, istiod.Config{Environment: []string{istiod.DryRun}})}}
 	for i, c := range table() {
 		t.Run(c.name, func(t *testing.T) {
 			for _, tier := range tiers {

@@ -220,6 +220,24 @@ func failsClosed(s *scene) {
 	}
 }
 
+// A policy that is only tried out denies nobody, and its verdict is recorded.
+func dryRun(s *scene) {
+	server := s.pod("server")
+	s.apply(server.YAML())
+	j := s.judge(server)
+	text := strings.Replace(authorization(s.namespace, "trial", "{action: DENY, rules: [{from: [{source: {principals: [\"*/sa/planner\"]}}]}]}"),
+		"name: trial}", "name: trial, annotations: {\"istio.io/dry-run\": \"true\"}}", 1)
+	s.apply(text)
+	j.knows("trial", true)
+	j.rule(ruling{name: "on trial", allow: []caller{planner, other, nobody}})
+	if d := j.allows(planner); len(d.Audits) != 1 || d.Audits[0].Policy != s.namespace+"/trial" {
+		s.Errorf("the trial says of the planner %+v", d)
+	}
+	if d := j.allows(other); len(d.Audits) != 0 {
+		s.Errorf("the trial says of another %+v", d)
+	}
+}
+
 // STRICT keeps out who has proved nothing, where it is said: for the mesh, for a
 // namespace, for a workload, and the narrower one goes first.
 func strict(s *scene) {

@@ -28,14 +28,14 @@ type Fake struct {
 	out     *os.File // answers read it
 }
 
-// StartFake runs a fake until the test ends.
-func StartFake(t testing.TB) *Fake {
+// StartFake runs a fake until the test ends, with more variables KEY=value.
+func StartFake(t testing.TB, environment ...string) *Fake {
 	t.Helper()
 	programs, err := Programs()
 	if err != nil {
 		t.Fatal(err)
 	}
-	f, err := newFake(programs, t.TempDir())
+	f, err := newFake(programs, t.TempDir(), environment)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,14 +48,14 @@ func StartFake(t testing.TB) *Fake {
 	return f
 }
 
-func newFake(programs, dir string) (*Fake, error) {
+func newFake(programs, dir string, environment []string) (*Fake, error) {
 	out, answers, err := os.Pipe()
 	if err != nil {
 		return nil, err
 	}
 	defer answers.Close() // the program has its own
 	cmd := exec.Command(filepath.Join(programs, "fake"))
-	cmd.Env = []string{"PILOT_ENABLE_AMBIENT=true"}
+	cmd.Env = append([]string{"PILOT_ENABLE_AMBIENT=true"}, environment...)
 	cmd.ExtraFiles = []*os.File{answers}
 	in, err := cmd.StdinPipe()
 	if err != nil {

@@ -37,6 +37,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -51,6 +52,8 @@ const (
 	ServerName = "istiod." + System + ".svc"
 	// Audience is what tokens for istiod must be made for.
 	Audience = "istio-ca"
+	// DryRun in istiod's environment has it serve policies that are only tried out.
+	DryRun = "AMBIENT_ENABLE_DRY_RUN_AUTHORIZATION_POLICY=true"
 
 	startTime = 2 * time.Minute
 	attempts  = 3 // at finding ports that nobody takes in the meantime
@@ -275,9 +278,9 @@ func (b *Testbed) prepare(ports []int) error {
 }
 
 // StartIstiod starts istiod, after StopIstiod again at the same addresses, and
-// waits until it is ready.
-func (b *Testbed) StartIstiod(ctx context.Context) (err error) {
-	cmd := exec.Command(filepath.Join(b.programs, "pilot-discovery"), b.command...)
+// waits until it is ready. More flags are for this time only.
+func (b *Testbed) StartIstiod(ctx context.Context, flags ...string) (err error) {
+	cmd := exec.Command(filepath.Join(b.programs, "pilot-discovery"), slices.Concat(b.command, flags)...)
 	cmd.Env = append([]string{"PILOT_ENABLE_AMBIENT=true", "POD_NAME=istiod-0", "POD_NAMESPACE=" + System, "CLUSTER_ID=Kubernetes",
 		"CA_TRUSTED_NODE_ACCOUNTS=" + System + "/ztunnel", "ISTIOD_CUSTOM_HOST=localhost"}, b.config.Environment...)
 	if b.istiod, err = launch("istiod", b.Dir, cmd); err != nil {

@@ -29,12 +29,18 @@ import (
 	"github.com/outrigger-mesh/outrigger/pkg/sample"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// A session whose agent was cut off from it is never ended: the SDK's server keeps it.
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/modelcontextprotocol/go-sdk/mcp.(*streamableServerConn).Read"))
+}
 
 const (
 	hostname = "server.tools.svc.cluster.local"
 	appPort  = 9000
 	patience = 30 * time.Second
+
+	virtual = "10.96.77.7"
+	nowhere = "10.96.77.8"
 )
 
 // A town is two pods of a mesh that a real istiod runs: an agent with its
@@ -55,9 +61,10 @@ func newTown(t *testing.T) *town {
 	w.apply(istiod.Namespace("agents"), istiod.Namespace("tools"),
 		istiod.Pod{Namespace: "agents", Name: "agent-1", ServiceAccount: "agent", Address: w.agent.String(), HBONE: true}.YAML(),
 		istiod.Pod{Namespace: "tools", Name: "server-1", ServiceAccount: "server", Address: w.server.String(), HBONE: true, Labels: map[string]string{"app": "server"}}.YAML(),
-		fmt.Sprintf("---\napiVersion: v1\nkind: Service\nmetadata: {namespace: tools, name: server}\nspec: {selector: {app: server}, ports: [{port: 80, targetPort: %d, protocol: TCP}]}\n", appPort))
+		fmt.Sprintf("---\napiVersion: v1\nkind: Service\nmetadata: {namespace: tools, name: server}\nspec: {clusterIP: %s, clusterIPs: [%[1]s], selector: {app: server}, ports: [{port: 80, targetPort: %[2]d, protocol: TCP}]}\n", virtual, appPort))
 	w.serve()
-	w.sidecar("agents", "agent", w.agent, "--forward="+w.forward()+"="+hostname+":80")
+	w.sidecar("agents", "agent", w.agent, "--forward="+w.forward(8080)+"="+hostname+":80", "--forward="+w.forward(8081)+"="+virtual+":80",
+		"--forward="+w.forward(8082)+"="+nowhere+":80", "--forward="+w.forward(8083)+"="+netip.AddrPortFrom(w.server, appPort).String())
 	w.sidecar("tools", "server", w.server, "--label=app=server", fmt.Sprint("--mcp-port=", appPort))
 	for _, a := range []netip.Addr{w.agent, w.server} {
 		w.eventually(func() error { return ready(a) })
@@ -65,7 +72,9 @@ func newTown(t *testing.T) *town {
 	return w
 }
 
-func (w *town) forward() string { return netip.AddrPortFrom(w.agent, 8080).String() }
+// forward is where the agent calls to get to the service by its name (8080), to
+// its virtual address (8081), to an address that nobody has (8082) and to the pod (8083).
+func (w *town) forward(port uint16) string { return netip.AddrPortFrom(w.agent, port).String() }
 
 // build makes the program that is tested out of the tree as it is.
 func (w *town) build() {
@@ -170,15 +179,15 @@ func ready(ip netip.Addr) error {
 }
 
 // session is a new one of the agent, through both sidecars.
-func (w *town) session(ctx context.Context) (*sample.Agent, error) {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+func (w *town) session(port uint16) (*sample.Agent, error) {
+	ctx, cancel := context.WithTimeout(w.Context(), 10*time.Second)
 	defer cancel()
-	return sample.Connect(ctx, "http://"+w.forward()+"/mcp", "2025-11-25")
+	return sample.Connect(ctx, "http://"+w.forward(port)+"/mcp", "2025-11-25")
 }
 
 // tools lists what a new session of the agent sees.
-func (w *town) tools() ([]string, error) {
-	a, err := w.session(w.Context())
+func (w *town) tools(port uint16) ([]string, error) {
+	a, err := w.session(port)
 	if err != nil {
 		return nil, err
 	}
@@ -195,7 +204,7 @@ func (w *town) tools() ([]string, error) {
 func (w *town) sees(want ...string) {
 	w.Helper()
 	w.eventually(func() error {
-		have, err := w.tools()
+		have, err := w.tools(8080)
 		if err == nil && !slices.Equal(have, want) {
 			err = fmt.Errorf("the agent sees %q, want %q", have, want)
 		}
@@ -207,7 +216,7 @@ func (w *town) sees(want ...string) {
 func (w *town) refused() {
 	w.Helper()
 	w.eventually(func() error {
-		if have, err := w.tools(); err == nil {
+		if have, err := w.tools(8080); err == nil {
 			return fmt.Errorf("the agent still sees %q", have)
 		}
 		return nil
@@ -262,9 +271,11 @@ func TestSidecarsObeyAnUnmodifiedIstiod(t *testing.T) {
 		{"without an agent policy the MCP port is closed", (*town).refused},
 		{"an EnvoyFilter opens it for a tool", func(w *town) { w.apply(agentPolicy("echo")); w.sees("echo") }},
 		{"a call goes through and a hidden one does not", (*town).calls},
+		{"every address leads where it belongs", (*town).addresses},
 		{"a changed EnvoyFilter is obeyed", func(w *town) { w.apply(agentPolicy("echo, search_issues")); w.sees("echo", "search_issues") }},
 		{"an authorization policy cuts and mends", (*town).authorizations},
 		{"istiod may be away", (*town).away},
+		{"istiod closes connections and nobody notices", (*town).closes},
 		{"a deleted EnvoyFilter closes the port", func(w *town) { w.delete(agentPolicy("echo")); w.refused() }},
 	} {
 		if !t.Run(step.name, func(t *testing.T) {
@@ -296,7 +307,7 @@ func (w *town) certificates() {
 }
 
 func (w *town) calls() {
-	a, err := w.session(w.Context())
+	a, err := w.session(8080)
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -313,9 +324,21 @@ func (w *town) calls() {
 	}
 }
 
+// addresses: istiod is asked about each when it is first connected to.
+func (w *town) addresses() {
+	for _, port := range []uint16{8081, 8083} {
+		if have, err := w.tools(port); err != nil || !slices.Equal(have, []string{"echo"}) {
+			w.Errorf("by port %d: %q, %v", port, have, err)
+		}
+	}
+	if have, err := w.tools(8082); err == nil {
+		w.Errorf("an address that nobody has answers %q", have)
+	}
+}
+
 // authorizations: an open session ends when a policy comes that denies it.
 func (w *town) authorizations() {
-	a, err := w.session(w.Context())
+	a, err := w.session(8080)
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -348,14 +371,52 @@ func (w *town) authorizations() {
 }
 
 // away: while istiod is away everything goes on as it was; when it comes back
-// what has changed is obeyed.
+// what has changed is obeyed. This time it closes every connection in an orderly
+// way after some seconds, as it does after half an hour where Helm installs it.
 func (w *town) away() {
 	w.StopIstiod()
 	w.sees("echo", "search_issues")
 	w.apply(agentPolicy("echo"))
 	w.sees("echo", "search_issues")
-	if err := w.StartIstiod(w.Context()); err != nil {
+	if err := w.StartIstiod(w.Context(), "--keepaliveMaxServerConnectionAge="+connectionAge.String()); err != nil {
 		w.Fatal(err)
 	}
 	w.sees("echo")
+}
+
+// connectionAge is when istiod begins to close a connection; it gives it ten seconds more.
+const connectionAge = 2 * time.Second
+
+// closes: calls go on while the connections of both sidecars to istiod are
+// closed and made again at once.
+func (w *town) closes() {
+	const atOnce = "again_in=0s"
+	before := map[string]int{}
+	for _, account := range accounts {
+		before[account] = w.logged(account, atOnce)
+	}
+	w.eventually(func() error {
+		if have, err := w.tools(8080); err != nil || !slices.Equal(have, []string{"echo"}) {
+			w.Errorf("the agent sees %q, %v", have, err)
+		}
+		for _, account := range accounts {
+			if w.logged(account, atOnce) == before[account] {
+				return fmt.Errorf("the sidecar of %s has not come back at once", account)
+			}
+		}
+		return nil
+	})
+	w.apply(agentPolicy("search_issues"))
+	w.sees("search_issues")
+}
+
+var accounts = []string{"agent", "server"}
+
+// logged counts the lines of a sidecar that say something.
+func (w *town) logged(account, what string) int {
+	data, err := os.ReadFile(filepath.Join(w.Dir, "sidecar-"+account+".log"))
+	if err != nil {
+		w.Fatal(err)
+	}
+	return strings.Count(string(data), what)
 }
