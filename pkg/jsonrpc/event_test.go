@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -118,6 +119,84 @@ func FuzzEvents(f *testing.F) {
 		again, err := readEvents(bytes.NewReader(out), 0)
 		if err != nil || !reflect.DeepEqual(again, whole) {
 			t.Fatalf("written %q: read %+v, was %+v", out, again, whole)
+		}
+	})
+}
+
+// modelEvents parses a whole stream as WHATWG HTML §9.2.6 is written, with no
+// thought for cost. Blocks that only set an id or a retry count as ours do.
+func modelEvents(stream string) (events []Event) {
+	stream = strings.TrimPrefix(stream, "\ufeff")
+	stream = strings.ReplaceAll(strings.ReplaceAll(stream, "\r\n", "\n"), "\r", "\n")
+	lines := strings.Split(stream, "\n")
+	lines = lines[:len(lines)-1] // what is not ended is no line
+	current, any := Event{Retry: -1}, false
+	var data []string
+	for _, line := range lines {
+		switch {
+		case line == "":
+			if any {
+				current.Data = []byte(strings.Join(data, "\n"))
+				if len(current.Data) == 0 {
+					current.Data = nil
+				}
+				events = append(events, current)
+			}
+			current, any, data = Event{Retry: -1}, false, nil
+			continue
+		case line[0] == ':':
+			comment := Event{Comment: true, Data: []byte(line[1:]), Retry: -1}
+			if len(comment.Data) == 0 {
+				comment.Data = nil
+			}
+			events = append(events, comment)
+			continue
+		}
+		name, value, _ := strings.Cut(line, ":")
+		value = strings.TrimPrefix(value, " ")
+		switch name {
+		case "data":
+			data, current.HasData, any = append(data, value), true, true
+		case "event":
+			current.Type = strings.ToValidUTF8(value, "\ufffd")
+		case "id":
+			if !strings.Contains(value, "\x00") {
+				current.ID, current.HasID, any = strings.ToValidUTF8(value, "\ufffd"), true, true
+			}
+		case "retry":
+			if n, err := strconv.ParseUint(value, 10, 63); err == nil && strings.Trim(value, "0123456789") == "" {
+				current.Retry, any = int64(n), true
+			}
+		}
+	}
+	return events
+}
+
+// FuzzEventsAgainstModel checks that the reader reads what the specification says,
+// and that messages inside are accepted only if jsontext accepts them.
+func FuzzEventsAgainstModel(f *testing.F) {
+	f.Add("\xef\xbb\xbfdata: a\r\ndata: b\r\r: c\nid: 1\nretry: 3\nevent: x\ndata\n\n")
+	f.Add("id\ndata:  x\ndata:y\n:\nid: a\x00b\nretry: 1x\nData: z\n\nretry: 007\n\nevent: e\n\ndata: last")
+	f.Add("data: {\"jsonrpc\":\"2.0\",\ndata: \"id\":1,\"result\":{}}\n\n")
+	f.Fuzz(func(t *testing.T, stream string) {
+		got, err := readEvents(strings.NewReader(stream), 1<<20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := modelEvents(stream)
+		if len(got) != len(want) {
+			t.Fatalf("%q: got %+v, want %+v", stream, got, want)
+		}
+		p := testParser(Limits{})
+		for i := range got {
+			if !reflect.DeepEqual(got[i], want[i]) {
+				t.Fatalf("%q: got %+v, want %+v", stream, got[i], want[i])
+			}
+			if m, err := p.Message(got[i].Data); err == nil {
+				if members := oracle(t, got[i].Data); string(members["result"]) != string(m.Result.Raw) || string(members["params"]) != string(m.Params.Raw) {
+					t.Fatalf("%q: jsontext finds %v", got[i].Data, members)
+				}
+			}
 		}
 	})
 }

@@ -3,6 +3,7 @@ package jsonrpc
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -323,4 +324,82 @@ func oracle(t *testing.T, data []byte) map[string]jsontext.Value {
 		t.Fatal("jsontext finds a second value")
 	}
 	return members
+}
+
+// elements are those of an array, as jsontext finds them.
+func elements(t *testing.T, array []byte) (all []string) {
+	d := jsontext.NewDecoder(bytes.NewReader(array))
+	if _, err := d.ReadToken(); err != nil {
+		t.Fatalf("jsontext refuses: %v", err)
+	}
+	for d.PeekKind() != ']' {
+		v, err := d.ReadValue()
+		if err != nil {
+			t.Fatalf("jsontext refuses: %v", err)
+		}
+		all = append(all, string(v))
+	}
+	return all
+}
+
+// FuzzBatch checks against jsontext: of a batch that we accept it finds the same
+// messages, each with the same members.
+func FuzzBatch(f *testing.F) {
+	f.Add([]byte(`[{"jsonrpc":"2.0","id":1,"method":"a"}, {"jsonrpc":"2.0","method":"b","params":{"x":[{}]}}]`))
+	f.Add([]byte(`[[{"jsonrpc":"2.0","id":1,"method":"a"}]]`))
+	p := testParser(Limits{})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		ms, err := p.Batch(data)
+		if err != nil {
+			return
+		}
+		want := elements(t, data)
+		if len(want) != len(ms) {
+			t.Fatalf("%d messages, jsontext finds %d", len(ms), len(want))
+		}
+		for i := range ms {
+			members := oracle(t, ms[i].Raw)
+			method, _ := jsontext.AppendUnquote(nil, members["method"])
+			if string(ms[i].Raw) != want[i] || string(members["params"]) != string(ms[i].Params.Raw) || string(method) != ms[i].Method {
+				t.Fatalf("message %d is %q, jsontext finds %q", i, ms[i].Raw, want[i])
+			}
+		}
+	})
+}
+
+// FuzzFilter checks that a filtered list is the text it was, without what was to
+// go: jsontext finds what was kept, byte for byte, and the rest around it.
+func FuzzFilter(f *testing.F) {
+	f.Add([]byte(`{"jsonrpc":"2.0","id":1,"result":{"tools":[ {"name":"a\"]"} , {"name":"b\\"},3,"x,]",[[1],{}] ],"nextCursor":""}}`), uint16(5))
+	f.Add([]byte(`{"jsonrpc":"2.0","id":1,"result":{"tools":[ ]}}`), uint16(0))
+	p := testParser(Limits{})
+	f.Fuzz(func(t *testing.T, data []byte, drop uint16) {
+		m, err := p.Message(data)
+		if err != nil {
+			return
+		}
+		list := m.Member(m.Result, "tools")
+		if list.Kind() != '[' {
+			return
+		}
+		var want []string
+		for i, element := range elements(t, list.Raw) {
+			if drop&(1<<(i%16)) == 0 {
+				want = append(want, element)
+			}
+		}
+		i := -1
+		out, _ := AppendFiltered(nil, data, 0, list, func(Value) bool { i++; return drop&(1<<(i%16)) == 0 })
+		again, err := testParser(Limits{}).Message(out)
+		if err != nil {
+			t.Fatalf("%q became %q: %v", data, out, err)
+		}
+		kept := again.Member(again.Result, "tools")
+		if got := elements(t, kept.Raw); !slices.Equal(got, want) {
+			t.Fatalf("%q became %q: kept %q, want %q", data, out, got, want)
+		}
+		if !bytes.Equal(out[:kept.At], data[:list.At]) || !bytes.Equal(out[kept.End():], data[list.End():]) {
+			t.Fatalf("%q became %q", data, out)
+		}
+	})
 }
