@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/outrigger-mesh/outrigger/pkg/mesh"
+	"github.com/outrigger-mesh/outrigger/pkg/meshtest/badcert"
 )
 
 // says fails the test unless err names all of parts.
@@ -45,7 +46,7 @@ func closedPort(t *testing.T) string {
 // notACA serves gRPC with the CA's own certificate, but not the CA's call.
 func notACA(t *testing.T, s *caServer) string {
 	t.Helper()
-	cert := s.front.leaf("spiffe://x/y", newKey(), onLoopback)
+	cert := s.front.Leaf("spiffe://x/y", badcert.NewKey(), onLoopback)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	do(t, err)
 	server := grpc.NewServer(grpc.Creds(credentials.NewTLS(&tls.Config{Certificates: []tls.Certificate{*cert}})))
@@ -68,7 +69,7 @@ func TestWhoSetsUpTheCAIsToldWhatToMend(t *testing.T) {
 		{"no token configured", func(p *ControlPlane) { p.TokenFile = "" }, []string{s.address, "authentication failure", "configure a token file"}},
 		{"token for another audience", func(*ControlPlane) { s.token = "only this" }, []string{s.address, "authentication failure", good.TokenFile, "audience", "istio-ca"}},
 		{"nobody there", func(p *ControlPlane) { p.Address = closedPort(t) }, []string{"connection refused", "check the address"}},
-		{"other roots", func(p *ControlPlane) { p.RootCA = string(certPEM(newRoot("front", nil).cert)) }, []string{s.address, "x509", "roots in the configuration"}},
+		{"other roots", func(p *ControlPlane) { p.RootCA = string(certPEM(badcert.NewRoot("front", nil).Cert)) }, []string{s.address, "x509", "roots in the configuration"}},
 		{"other name", func(p *ControlPlane) { p.ServerName = "evil.example" }, []string{s.address, "x509", good.RootCA, `bear the name "evil.example"`}},
 		{"no roots", func(p *ControlPlane) { p.RootCA += ".gone" }, []string{good.RootCA + ".gone", "no such file", "istio-ca-root-cert"}},
 		{"something else there", func(p *ControlPlane) { p.Address = notACA(t, s) }, []string{"no Istio CA", "check the address"}},
@@ -83,7 +84,7 @@ func TestWhoSetsUpTheCAIsToldWhatToMend(t *testing.T) {
 }
 
 func TestWhoSetsUpTheWorkloadAPIIsToldWhatToMend(t *testing.T) {
-	root := newRoot("mesh", nil)
+	root := badcert.NewRoot("mesh", nil)
 	trouble := func(t *testing.T, address string, want mesh.Principal) error {
 		t.Helper()
 		source := must(NewWorkloadAPI(WorkloadAPIConfig{Address: address, Principal: want, Logger: quiet}))
@@ -109,7 +110,7 @@ func TestWhoSetsUpTheWorkloadAPIIsToldWhatToMend(t *testing.T) {
 
 func TestABadCRLNamesItsFileAndWhatBelongsThere(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "crl.pem")
-	for name, content := range map[string][]byte{"garbage": []byte("hello"), "a certificate": certPEM(newRoot("x", nil).cert)} {
+	for name, content := range map[string][]byte{"garbage": []byte("hello"), "a certificate": certPEM(badcert.NewRoot("x", nil).Cert)} {
 		do(t, os.WriteFile(path, content, 0o600))
 		crl := must(NewCRL(CRLConfig{Path: path, Logger: quiet}))
 		says(t, crl.Err(), path, "X509 CRL", "DER")

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/outrigger-mesh/outrigger/pkg/meshtest/badcert"
 )
 
 func TestTheTimeOfTheFirstFailureIsKept(t *testing.T) {
@@ -80,9 +82,9 @@ func TestAFederatedBundleThatCannotBeReadIsTold(t *testing.T) {
 
 func TestACRLTellsWhatIsInForceAndSinceWhenItIsStale(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		root, signing := newRoot("mesh", nil), newRoot("signing", nil)
+		root, signing := badcert.NewRoot("mesh", nil), badcert.NewRoot("signing", nil)
 		path := filepath.Join(t.TempDir(), "crl.pem")
-		do(t, os.WriteFile(path, crlPEM(root.crl(nil), signing.crl(nil)), 0o600))
+		do(t, os.WriteFile(path, badcert.CRLPEM(root.CRL(nil), signing.CRL(nil)), 0o600))
 		crl := must(NewCRL(CRLConfig{Path: path, Logger: quiet}))
 		count, ends, ok := crl.Lists()
 		if count != 2 || ends.Sub(time.Now()).Round(time.Minute) != time.Hour || !ok {
@@ -96,7 +98,7 @@ func TestACRLTellsWhatIsInForceAndSinceWhenItIsStale(t *testing.T) {
 		if count, _, ok = crl.Lists(); count != 2 || !ok || !crl.FailingSince().Equal(broken) {
 			t.Errorf("%d lists, %v, failing since %v", count, ok, crl.FailingSince())
 		}
-		do(t, os.WriteFile(path, crlPEM(root.crl(nil)), 0o600))
+		do(t, os.WriteFile(path, badcert.CRLPEM(root.CRL(nil)), 0o600))
 		crl.Reload()
 		if count, _, _ = crl.Lists(); count != 1 || !crl.FailingSince().IsZero() || crl.Err() != nil {
 			t.Errorf("mended: %d lists, failing since %v: %v", count, crl.FailingSince(), crl.Err())

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/pkg/mesh"
+	"github.com/outrigger-mesh/outrigger/pkg/meshtest/badcert"
 )
 
 // BenchmarkHandshake is a full handshake, both ends in this process, over TCP
@@ -63,12 +64,12 @@ func BenchmarkRecheck(b *testing.B) {
 			}
 			b.Run(name, func(b *testing.B) {
 				w := newWorld(b)
-				by := w.root
+				by := w.Root
 				if depth != "leaf" {
-					by = w.signing
+					by = w.Signing
 				}
 				p := &Peer{usage: x509.ExtKeyUsageServerAuth, expected: []mesh.Principal{planner}}
-				for _, der := range by.leaf(plannerID, newKey(), nil).Certificate {
+				for _, der := range by.Leaf(plannerID, badcert.NewKey(), nil).Certificate {
 					p.Chain = append(p.Chain, must(x509.ParseCertificate(der)))
 				}
 				b.ReportAllocs()

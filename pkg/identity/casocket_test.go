@@ -21,6 +21,7 @@ import (
 
 	"github.com/outrigger-mesh/outrigger/pkg/authority"
 	"github.com/outrigger-mesh/outrigger/pkg/mesh"
+	"github.com/outrigger-mesh/outrigger/pkg/meshtest/badcert"
 	authpb "github.com/outrigger-mesh/outrigger/proto/istio/v1/auth"
 )
 
@@ -29,7 +30,7 @@ import (
 type caServer struct {
 	authpb.UnimplementedIstioCertificateServiceServer
 	authority *authority.Authority
-	front     *issuer // signed the server's own certificate
+	front     *badcert.Issuer // signed the server's own certificate
 	address   string
 	token     string
 
@@ -43,7 +44,7 @@ type caServer struct {
 
 func newCAServer(t *testing.T) *caServer {
 	t.Helper()
-	s := &caServer{authority: newAuthority(t, local), front: newRoot("front", nil), token: "token-1", address: "127.0.0.1:0"}
+	s := &caServer{authority: newAuthority(t, local), front: badcert.NewRoot("front", nil), token: "token-1", address: "127.0.0.1:0"}
 	s.start(t)
 	t.Cleanup(s.stop)
 	return s
@@ -52,7 +53,7 @@ func newCAServer(t *testing.T) *caServer {
 // start serves on the address of the first time.
 func (s *caServer) start(t *testing.T) {
 	t.Helper()
-	cert := s.front.leaf("spiffe://x/y", newKey(), onLoopback)
+	cert := s.front.Leaf("spiffe://x/y", badcert.NewKey(), onLoopback)
 	ln, err := net.Listen("tcp", s.address)
 	do(t, err)
 	s.address = ln.Addr().String()
@@ -94,7 +95,7 @@ func (s *caServer) CreateCertificate(ctx context.Context, r *authpb.IstioCertifi
 func (s *caServer) config(t *testing.T) CAConfig {
 	t.Helper()
 	dir := t.TempDir()
-	do(t, os.WriteFile(filepath.Join(dir, "root.pem"), certPEM(s.front.cert), 0o600))
+	do(t, os.WriteFile(filepath.Join(dir, "root.pem"), certPEM(s.front.Cert), 0o600))
 	do(t, os.WriteFile(filepath.Join(dir, "token"), []byte(s.token+"\n"), 0o600))
 	return CAConfig{
 		ControlPlane: ControlPlane{Address: "https://" + s.address, RootCA: filepath.Join(dir, "root.pem"),
@@ -177,7 +178,7 @@ func TestTheTokenFileIsReadForEachCall(t *testing.T) {
 func TestTheCAMustProveItself(t *testing.T) {
 	s := newCAServer(t)
 	good := s.config(t)
-	root := string(certPEM(s.front.cert))
+	root := string(certPEM(s.front.Cert))
 	for _, c := range []struct {
 		name   string
 		change func(*ControlPlane)
@@ -188,12 +189,12 @@ func TestTheCAMustProveItself(t *testing.T) {
 		{"name overridden", func(p *ControlPlane) { p.ServerName = "istiod.istio-system.svc" }, true},
 		{"address without scheme", func(p *ControlPlane) { p.Address = s.address }, true},
 		{"system roots", func(p *ControlPlane) { p.RootCA = "SYSTEM" }, false},
-		{"another root", func(p *ControlPlane) { p.RootCA = string(certPEM(newRoot("front", nil).cert)) }, false},
+		{"another root", func(p *ControlPlane) { p.RootCA = string(certPEM(badcert.NewRoot("front", nil).Cert)) }, false},
 		{"another name", func(p *ControlPlane) { p.ServerName = "evil.example" }, false},
 		{"root file absent", func(p *ControlPlane) { p.RootCA += ".gone" }, false},
 		{"root file of garbage", func(p *ControlPlane) { p.RootCA = good.ControlPlane.TokenFile }, false},
 		{"root is no CA", func(p *ControlPlane) {
-			p.RootCA = string(certPEM(must(x509.ParseCertificate(s.front.leaf("spiffe://x/y", newKey(), nil).Certificate[0]))))
+			p.RootCA = string(certPEM(must(x509.ParseCertificate(s.front.Leaf("spiffe://x/y", badcert.NewKey(), nil).Certificate[0]))))
 		}, false},
 	} {
 		config := good

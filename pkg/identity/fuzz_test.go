@@ -8,15 +8,16 @@ import (
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/pkg/mesh"
+	"github.com/outrigger-mesh/outrigger/pkg/meshtest/badcert"
 )
 
 // FuzzPrincipalOfNames: whatever a SAN extension holds, a principal comes out
 // only if it has one URI name that is that principal byte for byte, and then
 // net/url and crypto/x509, which others use, see the same.
 func FuzzPrincipalOfNames(f *testing.F) {
-	w := &world{root: newRoot("mesh", nil)}
-	for _, s := range badNames {
-		leaf, err := x509.ParseCertificate(s.make(w).Certificate[0])
+	w := badcert.NewWorld()
+	for _, s := range badcert.Names() {
+		leaf, err := x509.ParseCertificate(s.Make(w).Certificate[0])
 		if err != nil {
 			continue // net/url will not have it
 		}
@@ -26,9 +27,9 @@ func FuzzPrincipalOfNames(f *testing.F) {
 			}
 		}
 	}
-	f.Add(sanValue(general(uriTag, plannerID), general(2, "x")))
-	f.Add(sanValue(general(uriTag, plannerID), general(uriTag, plannerID)))
-	f.Add(sanValue(general(uriTag, "spiffe://a/b%2f")))
+	f.Add(badcert.SANValue(badcert.General(uriTag, plannerID), badcert.General(2, "x")))
+	f.Add(badcert.SANValue(badcert.General(uriTag, plannerID), badcert.General(uriTag, plannerID)))
+	f.Add(badcert.SANValue(badcert.General(uriTag, "spiffe://a/b%2f")))
 	f.Add([]byte{0x30, 0x80, 0x86, 0x00, 0x00, 0x00})
 	f.Fuzz(func(t *testing.T, value []byte) {
 		names, err := uriNames(value)
@@ -51,10 +52,10 @@ func FuzzPrincipalOfNames(f *testing.F) {
 // FuzzCertificate: no bytes make check panic, and none but what our root signed are admitted.
 func FuzzCertificate(f *testing.F) {
 	w := newWorld(f)
-	good := w.root.leaf(plannerID, newKey(), nil).Certificate[0]
+	good := w.Root.Leaf(plannerID, badcert.NewKey(), nil).Certificate[0]
 	f.Add(good)
-	for _, s := range badLeaf {
-		f.Add(s.make(w).Certificate[0])
+	for _, s := range badcert.Leaves() {
+		f.Add(s.Make(w.World).Certificate[0])
 	}
 	f.Fuzz(func(t *testing.T, der []byte) {
 		cert, err := x509.ParseCertificate(der)
@@ -62,7 +63,7 @@ func FuzzCertificate(f *testing.F) {
 			return
 		}
 		p, err := w.mutual.check([]*x509.Certificate{cert}, x509.ExtKeyUsageClientAuth, nil)
-		if err == nil && cert.CheckSignatureFrom(w.root.cert) != nil && cert.CheckSignatureFrom(w.partner.cert) != nil {
+		if err == nil && cert.CheckSignatureFrom(w.Root.Cert) != nil && cert.CheckSignatureFrom(w.Partner.Cert) != nil {
 			t.Errorf("admitted %v without a signature", p.Principal)
 		}
 	})
@@ -70,13 +71,13 @@ func FuzzCertificate(f *testing.F) {
 
 // FuzzCRL: no bytes make the reader or the question panic, and what it took it takes again.
 func FuzzCRL(f *testing.F) {
-	root := newRoot("mesh", nil)
-	leaf := must(x509.ParseCertificate(root.leaf(plannerID, newKey(), nil).Certificate[0]))
-	f.Add(root.crl(nil, leaf))
-	f.Add(crlPEM(root.crl(nil, leaf), root.crl(nil)))
+	root := badcert.NewRoot("mesh", nil)
+	leaf := must(x509.ParseCertificate(root.Leaf(plannerID, badcert.NewKey(), nil).Certificate[0]))
+	f.Add(root.CRL(nil, leaf))
+	f.Add(badcert.CRLPEM(root.CRL(nil, leaf), root.CRL(nil)))
 	f.Add([]byte(nil))
 	f.Add([]byte("-----BEGIN X509 CRL-----\n"))
-	f.Add(certPEM(root.cert))
+	f.Add(certPEM(root.Cert))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		r, err := parseRevocations(data)
 		if err != nil {
@@ -85,7 +86,7 @@ func FuzzCRL(f *testing.F) {
 		if r.count() == 0 && len(bytes.TrimSpace(data)) > 0 {
 			t.Error("data without a CRL was taken for an empty set")
 		}
-		_, _ = r.admit([]*x509.Certificate{leaf, root.cert}, time.Now(), true)
+		_, _ = r.admit([]*x509.Certificate{leaf, root.Cert}, time.Now(), true)
 	})
 }
 
@@ -93,7 +94,7 @@ func FuzzCRL(f *testing.F) {
 // not for our key and name.
 func FuzzCAAnswer(f *testing.F) {
 	a := newAuthority(f, local)
-	key := newKey()
+	key := badcert.NewKey()
 	chain := must(a.Sign(must(newCSR(key, planner)), planner, time.Hour))
 	f.Add(string(chain[0]), string(a.RootPEM()))
 	f.Add("", "")

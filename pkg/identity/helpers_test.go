@@ -3,10 +3,6 @@ package identity
 import (
 	"bytes"
 	"context"
-	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -15,10 +11,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"math/big"
 	"net"
-	"net/url"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,6 +19,7 @@ import (
 
 	"github.com/outrigger-mesh/outrigger/pkg/authority"
 	"github.com/outrigger-mesh/outrigger/pkg/mesh"
+	"github.com/outrigger-mesh/outrigger/pkg/meshtest/badcert"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -55,95 +49,10 @@ func do(t testing.TB, err error) {
 	}
 }
 
-// An issuer is a certificate authority that signs whatever it is told to.
-type issuer struct {
-	cert  *x509.Certificate
-	key   *ecdsa.PrivateKey
-	chain []*x509.Certificate // the issuer and those above it, without the root
-}
-
-var serials atomic.Int64
-
-func newKey() *ecdsa.PrivateKey { return must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader)) }
-
-// newRoot makes a root; change, if given, spoils it.
-func newRoot(name string, change func(*x509.Certificate)) *issuer {
-	r := &issuer{key: newKey()}
-	t := caTemplate(name)
-	if change != nil {
-		change(t)
-	}
-	der := must(x509.CreateCertificate(rand.Reader, t, t, r.key.Public(), r.key))
-	r.cert = must(x509.ParseCertificate(der))
-	return r
-}
-
-func (i *issuer) intermediate(name string, change func(*x509.Certificate)) *issuer {
-	r := &issuer{key: newKey()}
-	t := caTemplate(name)
-	if change != nil {
-		change(t)
-	}
-	der := must(x509.CreateCertificate(rand.Reader, t, i.cert, r.key.Public(), i.key))
-	r.cert = must(x509.ParseCertificate(der))
-	r.chain = append([]*x509.Certificate{r.cert}, i.chain...)
-	return r
-}
-
-func caTemplate(name string) *x509.Certificate {
-	return &x509.Certificate{
-		SerialNumber: big.NewInt(serials.Add(1)), Subject: pkix.Name{Organization: []string{name}},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
-	}
-}
-
-func leafTemplate(id string) *x509.Certificate {
-	return &x509.Certificate{
-		SerialNumber: big.NewInt(serials.Add(1)),
-		NotBefore:    time.Now().Add(-2 * time.Minute), NotAfter: time.Now().Add(time.Hour),
-		BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-		URIs:        []*url.URL{must(url.Parse(id))},
-	}
-}
-
-// leaf signs a workload certificate for key; change, if given, spoils it.
-func (i *issuer) leaf(id string, key any, change func(*x509.Certificate)) *tls.Certificate {
-	t := leafTemplate(id)
-	if change != nil {
-		change(t)
-	}
-	return i.sign(t, key)
-}
-
-func (i *issuer) sign(t *x509.Certificate, key any) *tls.Certificate {
-	public := key.(crypto.Signer).Public()
-	der := must(x509.CreateCertificate(rand.Reader, t, i.cert, public, i.key))
-	c := &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
-	for _, above := range i.chain {
-		c.Certificate = append(c.Certificate, above.Raw)
-	}
-	return c
-}
-
-// crl signs a list of what it revokes.
-func (i *issuer) crl(change func(*x509.RevocationList), revoked ...*x509.Certificate) []byte {
-	t := &x509.RevocationList{Number: big.NewInt(serials.Add(1)), ThisUpdate: time.Now().Add(-time.Hour), NextUpdate: time.Now().Add(time.Hour)}
-	for _, c := range revoked {
-		t.RevokedCertificateEntries = append(t.RevokedCertificateEntries,
-			x509.RevocationListEntry{SerialNumber: c.SerialNumber, RevocationTime: time.Now().Add(-time.Minute)})
-	}
-	if change != nil {
-		change(t)
-	}
-	return must(x509.CreateRevocationList(rand.Reader, t, i.cert, i.key))
-}
-
-func pool(issuers ...*issuer) *x509.CertPool {
+func pool(issuers ...*badcert.Issuer) *x509.CertPool {
 	p := x509.NewCertPool()
 	for _, i := range issuers {
-		p.AddCert(i.cert)
+		p.AddCert(i.Cert)
 	}
 	return p
 }
@@ -243,13 +152,6 @@ func background(t testing.TB, f func(context.Context) error) {
 	})
 }
 
-// reissue signs another certificate for the name and key of one that i signed.
-func (i *issuer) reissue(other *issuer) *x509.Certificate {
-	t := *other.cert
-	t.SerialNumber = big.NewInt(serials.Add(1))
-	return must(x509.ParseCertificate(must(x509.CreateCertificate(rand.Reader, &t, i.cert, other.key.Public(), i.key))))
-}
-
 // deltaIndicator marks a CRL as one that lists changes only (RFC 5280 §5.2.4).
 var deltaIndicator = pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 27}, Critical: true, Value: []byte{2, 1, 1}}
 
@@ -264,7 +166,7 @@ func until(t *testing.T, happened func() bool) {
 }
 
 // svidOf makes an SVID of a certificate that by signed, whatever is wrong with it.
-func svidOf(c *tls.Certificate, by *issuer) *SVID {
+func svidOf(c *tls.Certificate, by *badcert.Issuer) *SVID {
 	leaf := must(x509.ParseCertificate(c.Certificate[0]))
 	p := must(principalOf(leaf))
 	return &SVID{Principal: p, Certificate: c, NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter,

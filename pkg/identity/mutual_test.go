@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/pkg/mesh"
+	"github.com/outrigger-mesh/outrigger/pkg/meshtest/badcert"
 )
 
 func TestBothEndsLearnWhoTheOtherIs(t *testing.T) {
@@ -137,7 +138,7 @@ func TestTheClientShowsItsCertificateWhateverTheServerHints(t *testing.T) {
 	m := newMutual(t, a, planner)
 	near, far := socketPair(t)
 	config := &tls.Config{ClientAuth: tls.RequireAnyClientCert, NextProtos: []string{"h2"},
-		ClientCAs: pool(newRoot("somebody else's", nil)), Certificates: []tls.Certificate{*issue(t, a, github, time.Hour).Certificate}}
+		ClientCAs: pool(badcert.NewRoot("somebody else's", nil)), Certificates: []tls.Certificate{*issue(t, a, github, time.Hour).Certificate}}
 	seen := make(chan int, 1)
 	go func() {
 		c := tls.Server(far, config)

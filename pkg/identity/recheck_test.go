@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/pkg/mesh"
+	"github.com/outrigger-mesh/outrigger/pkg/meshtest/badcert"
 )
 
 func admitted(t *testing.T, m *Mutual, svid *SVID) *Peer {
@@ -63,12 +64,12 @@ func TestRecheckFollowsTheCRL(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "crl.pem")
 	crl := must(NewCRL(CRLConfig{Path: path, Logger: quiet})) // absent: revokes nothing
 	w.mutual.CRL = crl
-	leaf := must(x509.ParseCertificate(w.root.leaf(plannerID, newKey(), nil).Certificate[0]))
+	leaf := must(x509.ParseCertificate(w.Root.Leaf(plannerID, badcert.NewKey(), nil).Certificate[0]))
 	check := func() error {
 		return w.mutual.Recheck(&Peer{Chain: []*x509.Certificate{leaf}, usage: x509.ExtKeyUsageClientAuth})
 	}
 	do(t, check())
-	do(t, os.WriteFile(path, crlPEM(w.root.crl(nil, leaf)), 0o600))
+	do(t, os.WriteFile(path, badcert.CRLPEM(w.Root.CRL(nil, leaf)), 0o600))
 	changed := crl.Changed()
 	crl.Reload()
 	<-changed
@@ -77,9 +78,9 @@ func TestRecheckFollowsTheCRL(t *testing.T) {
 	}
 	for name, content := range map[string][]byte{
 		"corrupt": []byte("-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n"),
-		"cut off": crlPEM(w.root.crl(nil))[:200],
+		"cut off": badcert.CRLPEM(w.Root.CRL(nil))[:200],
 		"garbage": []byte("hello"),
-		"another": certPEM(w.root.cert),
+		"another": certPEM(w.Root.Cert),
 	} {
 		do(t, os.WriteFile(path, content, 0o600))
 		crl.Reload()
@@ -102,8 +103,8 @@ func TestAMomentOfEmptinessTakesNoRevocationBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		path := filepath.Join(t.TempDir(), "crl.pem")
-		leaf := must(x509.ParseCertificate(w.root.leaf(plannerID, newKey(), nil).Certificate[0]))
-		list := crlPEM(w.root.crl(nil, leaf))
+		leaf := must(x509.ParseCertificate(w.Root.Leaf(plannerID, badcert.NewKey(), nil).Certificate[0]))
+		list := badcert.CRLPEM(w.Root.CRL(nil, leaf))
 		do(t, os.WriteFile(path, list, 0o600))
 		w.mutual.CRL = must(NewCRL(CRLConfig{Path: path, Logger: quiet}))
 		check := func(want bool, when string) {
@@ -137,21 +138,21 @@ func TestACRLThatNeverCouldBeReadAdmitsNobody(t *testing.T) {
 	do(t, os.WriteFile(path, []byte("hello"), 0o600))
 	w.mutual.CRL = must(NewCRL(CRLConfig{Path: path, Logger: quiet}))
 	background(t, w.mutual.CRL.Run)
-	leaf := must(x509.ParseCertificate(w.root.leaf(plannerID, newKey(), nil).Certificate[0]))
+	leaf := must(x509.ParseCertificate(w.Root.Leaf(plannerID, badcert.NewKey(), nil).Certificate[0]))
 	p := &Peer{Chain: []*x509.Certificate{leaf}, usage: x509.ExtKeyUsageClientAuth}
 	if err := w.mutual.Recheck(p); reason(err) != ReasonRevocation {
 		t.Fatalf("corrupt from the start: %v", err)
 	}
 	changed := w.mutual.CRL.Changed()
-	do(t, os.WriteFile(path, w.root.crl(nil), 0o600)) // mended, and DER
+	do(t, os.WriteFile(path, w.Root.CRL(nil), 0o600)) // mended, and DER
 	<-changed
 	do(t, w.mutual.Recheck(p))
 }
 
 func TestRevocationStatusCanBeRequired(t *testing.T) {
 	w := newWorld(t)
-	leafOf := func(i *issuer) []*x509.Certificate {
-		c := i.leaf(plannerID, newKey(), nil)
+	leafOf := func(i *badcert.Issuer) []*x509.Certificate {
+		c := i.Leaf(plannerID, badcert.NewKey(), nil)
 		var chain []*x509.Certificate
 		for _, der := range c.Certificate {
 			chain = append(chain, must(x509.ParseCertificate(der)))
@@ -164,7 +165,7 @@ func TestRevocationStatusCanBeRequired(t *testing.T) {
 	partial := func(l *x509.RevocationList) {
 		l.ExtraExtensions = append(l.ExtraExtensions, deltaIndicator)
 	}
-	direct, deep := leafOf(w.root), leafOf(w.signing)
+	direct, deep := leafOf(w.Root), leafOf(w.Signing)
 	for _, c := range []struct {
 		name     string
 		lists    [][]byte
@@ -172,23 +173,23 @@ func TestRevocationStatusCanBeRequired(t *testing.T) {
 		optional Reason
 		required Reason
 	}{
-		{"current list", [][]byte{w.root.crl(nil)}, direct, "", ""},
+		{"current list", [][]byte{w.Root.CRL(nil)}, direct, "", ""},
 		{"no list", nil, direct, "", ReasonRevocation},
-		{"list of another issuer", [][]byte{w.partner.crl(nil)}, direct, "", ReasonRevocation},
-		{"list by a namesake of the issuer", [][]byte{w.twin.crl(nil, direct[0])}, direct, "", ReasonRevocation},
-		{"stale list", [][]byte{w.root.crl(stale)}, direct, "", ReasonRevocation},
-		{"stale list that revokes", [][]byte{w.root.crl(stale, direct[0])}, direct, ReasonRevoked, ReasonRevoked},
-		{"stale and current list", [][]byte{w.root.crl(stale), w.root.crl(nil)}, direct, "", ""},
-		{"delta list only", [][]byte{w.root.crl(partial)}, direct, "", ReasonRevocation},
-		{"delta list that revokes", [][]byte{w.root.crl(partial, direct[0])}, direct, ReasonRevoked, ReasonRevoked},
-		{"both issuers", [][]byte{w.root.crl(nil), w.signing.crl(nil)}, deep, "", ""},
-		{"only the root's", [][]byte{w.root.crl(nil)}, deep, "", ReasonRevocation},
-		{"only the intermediate's", [][]byte{w.signing.crl(nil)}, deep, "", ReasonRevocation},
-		{"the intermediate is revoked", [][]byte{w.root.crl(nil, w.signing.cert), w.signing.crl(nil)}, deep, ReasonRevoked, ReasonRevoked},
+		{"list of another issuer", [][]byte{w.Partner.CRL(nil)}, direct, "", ReasonRevocation},
+		{"list by a namesake of the issuer", [][]byte{w.Twin.CRL(nil, direct[0])}, direct, "", ReasonRevocation},
+		{"stale list", [][]byte{w.Root.CRL(stale)}, direct, "", ReasonRevocation},
+		{"stale list that revokes", [][]byte{w.Root.CRL(stale, direct[0])}, direct, ReasonRevoked, ReasonRevoked},
+		{"stale and current list", [][]byte{w.Root.CRL(stale), w.Root.CRL(nil)}, direct, "", ""},
+		{"delta list only", [][]byte{w.Root.CRL(partial)}, direct, "", ReasonRevocation},
+		{"delta list that revokes", [][]byte{w.Root.CRL(partial, direct[0])}, direct, ReasonRevoked, ReasonRevoked},
+		{"both issuers", [][]byte{w.Root.CRL(nil), w.Signing.CRL(nil)}, deep, "", ""},
+		{"only the root's", [][]byte{w.Root.CRL(nil)}, deep, "", ReasonRevocation},
+		{"only the intermediate's", [][]byte{w.Signing.CRL(nil)}, deep, "", ReasonRevocation},
+		{"the intermediate is revoked", [][]byte{w.Root.CRL(nil, w.Signing.Cert), w.Signing.CRL(nil)}, deep, ReasonRevoked, ReasonRevoked},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "crl.pem")
-			do(t, os.WriteFile(path, crlPEM(c.lists...), 0o600))
+			do(t, os.WriteFile(path, badcert.CRLPEM(c.lists...), 0o600))
 			for required, want := range map[bool]Reason{false: c.optional, true: c.required} {
 				m := &Mutual{Source: w.mutual.Source, CRL: must(NewCRL(CRLConfig{Path: path, Logger: quiet})), RequireRevocationStatus: required}
 				for range 2 { // the second time from memory
@@ -207,9 +208,9 @@ func TestARequiredStatusIsNotRememberedBeyondItsList(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		path := filepath.Join(t.TempDir(), "crl.pem")
-		do(t, os.WriteFile(path, w.root.crl(func(l *x509.RevocationList) { l.NextUpdate = time.Now().Add(time.Minute) }), 0o600))
+		do(t, os.WriteFile(path, w.Root.CRL(func(l *x509.RevocationList) { l.NextUpdate = time.Now().Add(time.Minute) }), 0o600))
 		m := &Mutual{Source: w.mutual.Source, CRL: must(NewCRL(CRLConfig{Path: path, Logger: quiet})), RequireRevocationStatus: true}
-		leaf := must(x509.ParseCertificate(w.root.leaf(plannerID, newKey(), nil).Certificate[0]))
+		leaf := must(x509.ParseCertificate(w.Root.Leaf(plannerID, badcert.NewKey(), nil).Certificate[0]))
 		p := &Peer{Chain: []*x509.Certificate{leaf}, usage: x509.ExtKeyUsageClientAuth}
 		do(t, m.Recheck(p))
 		time.Sleep(time.Minute + time.Second)
@@ -225,9 +226,9 @@ func TestWatchTellsOfTheEndOfARequiredList(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		path := filepath.Join(t.TempDir(), "crl.pem")
-		do(t, os.WriteFile(path, w.root.crl(func(l *x509.RevocationList) { l.NextUpdate = time.Now().Add(time.Minute) }), 0o600))
+		do(t, os.WriteFile(path, w.Root.CRL(func(l *x509.RevocationList) { l.NextUpdate = time.Now().Add(time.Minute) }), 0o600))
 		m := &Mutual{Source: w.mutual.Source, CRL: must(NewCRL(CRLConfig{Path: path, Logger: quiet})), RequireRevocationStatus: true}
-		leaf := must(x509.ParseCertificate(w.root.leaf(plannerID, newKey(), nil).Certificate[0]))
+		leaf := must(x509.ParseCertificate(w.Root.Leaf(plannerID, badcert.NewKey(), nil).Certificate[0]))
 		p := &Peer{Chain: []*x509.Certificate{leaf}, usage: x509.ExtKeyUsageClientAuth}
 		var verdicts []error
 		background(t, func(ctx context.Context) error {
@@ -245,12 +246,12 @@ func TestWatchTellsOfTheEndOfARequiredList(t *testing.T) {
 // name and key, which is not revoked, leads to the root as well.
 func TestARevokedIntermediateCanBeAvoided(t *testing.T) {
 	w := newWorld(t)
-	leaf := w.signing.leaf(plannerID, newKey(), nil)
-	renewed := w.root.reissue(w.signing)
+	leaf := w.Signing.Leaf(plannerID, badcert.NewKey(), nil)
+	renewed := w.Root.Reissue(w.Signing)
 	path := filepath.Join(t.TempDir(), "crl.pem")
-	do(t, os.WriteFile(path, crlPEM(w.root.crl(nil, w.signing.cert)), 0o600))
+	do(t, os.WriteFile(path, badcert.CRLPEM(w.Root.CRL(nil, w.Signing.Cert)), 0o600))
 	m := &Mutual{Source: w.mutual.Source, CRL: must(NewCRL(CRLConfig{Path: path, Logger: quiet}))}
-	chain := []*x509.Certificate{must(x509.ParseCertificate(leaf.Certificate[0])), w.signing.cert}
+	chain := []*x509.Certificate{must(x509.ParseCertificate(leaf.Certificate[0])), w.Signing.Cert}
 	p := &Peer{Chain: chain, usage: x509.ExtKeyUsageClientAuth}
 	if err := m.Recheck(p); reason(err) != ReasonRevoked {
 		t.Errorf("by the revoked intermediate alone: %v", err)
@@ -262,7 +263,7 @@ func TestARevokedIntermediateCanBeAvoided(t *testing.T) {
 func TestAliasesAreEqualToOurOwnTrustDomainOnly(t *testing.T) {
 	w := newWorld(t)
 	byRoot := func(id string) *Peer {
-		return &Peer{Chain: []*x509.Certificate{must(x509.ParseCertificate(w.root.leaf(id, newKey(), nil).Certificate[0]))}, usage: x509.ExtKeyUsageServerAuth}
+		return &Peer{Chain: []*x509.Certificate{must(x509.ParseCertificate(w.Root.Leaf(id, badcert.NewKey(), nil).Certificate[0]))}, usage: x509.ExtKeyUsageServerAuth}
 	}
 	old := mesh.NewPrincipal(alias, "agents", "planner")
 	for _, c := range []struct {
@@ -289,7 +290,7 @@ func TestAliasesAreEqualToOurOwnTrustDomainOnly(t *testing.T) {
 	if err := w.mutual.Recheck(p); reason(err) != ReasonChain {
 		t.Errorf("a federated domain as alias: %v", err)
 	}
-	partner := &Peer{Chain: []*x509.Certificate{must(x509.ParseCertificate(w.partner.leaf(partnerID, newKey(), nil).Certificate[0]))},
+	partner := &Peer{Chain: []*x509.Certificate{must(x509.ParseCertificate(w.Partner.Leaf(partnerID, badcert.NewKey(), nil).Certificate[0]))},
 		usage: x509.ExtKeyUsageServerAuth, expected: []mesh.Principal{planner}}
 	if err := w.mutual.Recheck(partner); reason(err) != ReasonUnexpected {
 		t.Errorf("the partner as one of ours: %v", err)

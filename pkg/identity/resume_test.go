@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/pkg/mesh"
+	"github.com/outrigger-mesh/outrigger/pkg/meshtest/badcert"
 )
 
 // serverConfig is what Server would shake hands with.
@@ -44,7 +45,7 @@ func call(t *testing.T, client, server *tls.Config) (*tls.Conn, error) {
 func TestAResumedSessionIsRefused(t *testing.T) {
 	a := newAuthority(t, local)
 	m := newMutual(t, a, github)
-	client := stock(issue(t, a, planner, time.Hour).Certificate)
+	client := badcert.Stock(issue(t, a, planner, time.Hour).Certificate)
 	client.ClientSessionCache = tls.NewLRUClientSessionCache(8)
 	client.ServerName = "x" // the cache's key
 	var secret [32]byte
@@ -88,7 +89,7 @@ func TestAResumedSessionIsRefused(t *testing.T) {
 func TestTheClientNeverResumes(t *testing.T) {
 	a := newAuthority(t, local)
 	m := newMutual(t, a, planner)
-	server := stock(issue(t, a, github, time.Hour).Certificate) // its tickets are on
+	server := badcert.Stock(issue(t, a, github, time.Hour).Certificate) // its tickets are on
 	for range 3 {
 		near, far := socketPair(t)
 		resumed := make(chan bool, 1)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/pkg/mesh"
+	"github.com/outrigger-mesh/outrigger/pkg/meshtest/badcert"
 )
 
 // TestRotationUnderLoadLosesNothing rotates both ends' certificates and, with
@@ -104,8 +105,8 @@ func TestARevokedPeerOfAnOpenConnectionIsFound(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "crl.pem")
 	w.mutual.CRL = must(NewCRL(CRLConfig{Path: path, Logger: quiet}))
 	background(t, w.mutual.CRL.Run)
-	cert := w.root.leaf(plannerID, newKey(), nil)
-	peerSource := svidOf(cert, w.root)
+	cert := w.Root.Leaf(plannerID, badcert.NewKey(), nil)
+	peerSource := svidOf(cert, w.Root)
 	near, far := handshake(t, &Mutual{Source: NewMemory(peerSource)}, w.mutual, github)
 	do(t, errors.Join(near.err, far.err))
 	refused := make(chan error, 1)
@@ -119,7 +120,7 @@ func TestARevokedPeerOfAnOpenConnectionIsFound(t *testing.T) {
 			}
 		})
 	})
-	do(t, os.WriteFile(path, crlPEM(w.root.crl(nil, far.conn.Peer.Chain[0])), 0o600))
+	do(t, os.WriteFile(path, badcert.CRLPEM(w.Root.CRL(nil, far.conn.Peer.Chain[0])), 0o600))
 	select {
 	case err := <-refused:
 		if !errors.Is(err, ErrRevoked) {

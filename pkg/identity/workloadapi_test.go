@@ -15,6 +15,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+
+	"github.com/outrigger-mesh/outrigger/pkg/meshtest/badcert"
 )
 
 // An agent is a SPIFFE Workload API on a real Unix socket.
@@ -95,23 +97,23 @@ func derOf(certs ...*x509.Certificate) (der []byte) {
 	return der
 }
 
-func offered(id string, by *issuer, life time.Duration) *workload.X509SVID {
-	c := by.leaf(id, newKey(), func(c *x509.Certificate) { c.NotAfter = time.Now().Add(life) })
-	return &workload.X509SVID{SpiffeId: id, X509Svid: bytes.Join(c.Certificate, nil), X509SvidKey: must(x509.MarshalPKCS8PrivateKey(c.PrivateKey)), Bundle: derOf(by.cert)}
+func offered(id string, by *badcert.Issuer, life time.Duration) *workload.X509SVID {
+	c := by.Leaf(id, badcert.NewKey(), func(c *x509.Certificate) { c.NotAfter = time.Now().Add(life) })
+	return &workload.X509SVID{SpiffeId: id, X509Svid: bytes.Join(c.Certificate, nil), X509SvidKey: must(x509.MarshalPKCS8PrivateKey(c.PrivateKey)), Bundle: derOf(by.Cert)}
 }
 
 func TestTheWorkloadAPIBringsCertificatesAndFederatedRoots(t *testing.T) {
-	root, partner := newRoot("mesh", nil), newRoot("partner", nil)
+	root, partner := badcert.NewRoot("mesh", nil), badcert.NewRoot("partner", nil)
 	a := newAgent(t)
 	source := must(NewWorkloadAPI(WorkloadAPIConfig{Address: "unix://" + a.socket, Logger: quiet}))
 	background(t, source.Run)
 	a.offer(&workload.X509SVIDResponse{Svids: []*workload.X509SVID{offered(plannerID, root, time.Hour), offered(github.String(), root, time.Hour)},
-		FederatedBundles: map[string][]byte{"spiffe://" + remote: derOf(partner.cert)}}, nil)
+		FederatedBundles: map[string][]byte{"spiffe://" + remote: derOf(partner.Cert)}}, nil)
 	first := await(t, source, present)
 	if first.Principal != planner || len(first.Bundles) != 2 {
 		t.Errorf("%v with roots of %d domains", first.Principal, len(first.Bundles))
 	}
-	p := &Peer{Chain: []*x509.Certificate{must(x509.ParseCertificate(partner.leaf(partnerID, newKey(), nil).Certificate[0]))}, usage: x509.ExtKeyUsageClientAuth}
+	p := &Peer{Chain: []*x509.Certificate{must(x509.ParseCertificate(partner.Leaf(partnerID, badcert.NewKey(), nil).Certificate[0]))}, usage: x509.ExtKeyUsageClientAuth}
 	m := &Mutual{Source: source}
 	do(t, m.Recheck(p))
 	a.offer(&workload.X509SVIDResponse{Svids: []*workload.X509SVID{offered(plannerID, root, 2*time.Hour)}}, nil)
@@ -125,7 +127,7 @@ func TestTheWorkloadAPIBringsCertificatesAndFederatedRoots(t *testing.T) {
 }
 
 func TestTheWorkloadAPIOffersTheOneThatIsConfigured(t *testing.T) {
-	root := newRoot("mesh", nil)
+	root := badcert.NewRoot("mesh", nil)
 	a := newAgent(t)
 	source := must(NewWorkloadAPI(WorkloadAPIConfig{Address: "unix://" + a.socket, Principal: github, Logger: quiet}))
 	background(t, source.Run)
@@ -140,7 +142,7 @@ func TestTheWorkloadAPIOffersTheOneThatIsConfigured(t *testing.T) {
 // TestTheWorkloadAPISocketMayVanish: spire-agent exits when it cannot renew
 // its own certificate, and comes back with a new socket.
 func TestTheWorkloadAPISocketMayVanish(t *testing.T) {
-	root := newRoot("mesh", nil)
+	root := badcert.NewRoot("mesh", nil)
 	a := newAgent(t)
 	a.offer(&workload.X509SVIDResponse{Svids: []*workload.X509SVID{offered(plannerID, root, 5*time.Second)}}, nil)
 	source := must(NewWorkloadAPI(WorkloadAPIConfig{Address: "unix://" + a.socket, Logger: quiet}))
@@ -162,7 +164,7 @@ func TestTheWorkloadAPISocketMayVanish(t *testing.T) {
 }
 
 func TestTheWorkloadAPIIsAskedAgainWhateverItAnswers(t *testing.T) {
-	root := newRoot("mesh", nil)
+	root := badcert.NewRoot("mesh", nil)
 	for _, code := range []codes.Code{codes.PermissionDenied, codes.InvalidArgument, codes.Canceled, codes.Unavailable} {
 		t.Run(code.String(), func(t *testing.T) {
 			t.Parallel()
@@ -178,14 +180,14 @@ func TestTheWorkloadAPIIsAskedAgainWhateverItAnswers(t *testing.T) {
 }
 
 func TestABadAnswerOfTheWorkloadAPIDisplacesNothing(t *testing.T) {
-	root := newRoot("mesh", nil)
+	root := badcert.NewRoot("mesh", nil)
 	a := newAgent(t)
 	source := must(NewWorkloadAPI(WorkloadAPIConfig{Address: "unix://" + a.socket, Logger: quiet}))
 	background(t, source.Run)
 	a.offer(&workload.X509SVIDResponse{Svids: []*workload.X509SVID{offered(plannerID, root, time.Hour)}}, nil)
 	good := await(t, source, present)
 	wrong := offered(plannerID, root, time.Hour)
-	wrong.Bundle = derOf(newRoot("other", nil).cert)
+	wrong.Bundle = derOf(badcert.NewRoot("other", nil).Cert)
 	mixed := offered(plannerID, root, time.Hour)
 	mixed.X509SvidKey = offered(plannerID, root, time.Hour).X509SvidKey
 	for name, bad := range map[string]*workload.X509SVID{"other roots": wrong, "another's key": mixed, "ended": offered(plannerID, root, -time.Second)} {
