@@ -37,7 +37,7 @@ var rooms = map[string]room{
 	"xds":       {0, ""},
 	"watch":     {0, ""},
 	"manifest":  {0, ""},
-	"proxyproto": {0, ""},
+	"proxyv2":   {0, ""},
 	"tls13":     {0, ""},
 	"sample":    {0, ""}, // an MCP server and an agent to try the mesh with
 	"authority": {1, "mesh"},
@@ -55,7 +55,7 @@ var rooms = map[string]room{
 	"a2a":       {4, "mesh policy telemetry inspect jsonrpc ratelimit"},
 	"guard":     {4, "mesh policy jsonrpc"},
 	"virtual":   {5, "inspect jsonrpc mcp"},
-	"inbound":   {5, "mesh relay proxyproto capture identity policy telemetry store hbone admission inspect"},
+	"inbound":   {5, "mesh relay proxyv2 capture identity policy telemetry store hbone admission inspect"},
 	"outbound":  {5, "mesh relay capture identity policy telemetry store hbone admission route inspect"},
 	"admin":     {5, "mesh store"},
 	"sidecar":   {6, "*"},
@@ -97,7 +97,7 @@ var homes = map[string]string{
 	"golang.org/x/term":                             "demo command",
 	"golang.org/x/time/":                            "ratelimit",
 	"golang.org/x/text/":                            "jsonrpc guard",
-	"golang.org/x/sys/":                             "capture watch command",
+	"golang.org/x/sys/":                             "capture watch command hbone",
 	"golang.org/x/sync/":                            "*",
 	"github.com/go-json-experiment/json":            "*",
 }

@@ -24,6 +24,9 @@ type arrival struct {
 	record     *telemetry.Connection
 	clientCert string // what the app is told of the caller's certificate, if anything
 	find       func(*store.Snapshot) (policy.Destination, error)
+	authority  string // what was asked for
+	elsewhere  bool   // the peer is in another network: its address is not one of ours
+	forwarded  string // what the peer says of where the connection was going
 
 	// set by the first question, never changed
 	target policy.Destination
@@ -53,8 +56,11 @@ func (p *Proxy) admit(a *arrival) *admission.Entry {
 	a.record.Decision, a.record.Snapshot = entry.Decision, entry.Snapshot.Version()
 	a.record.Destination, a.record.DestinationAddr = p.Self.Principal, a.target.Address
 	a.record.DestinationWorkload, a.record.Service = a.target.Workload, a.target.Service
+	if a.record.Service == (mesh.Name{}) {
+		a.record.Service = hinted(entry.Snapshot, a.target.Workload, a.forwarded)
+	}
 	p.peer(a, entry.Snapshot)
-	if p.Want != nil && entry.Decision.Allowed && a.source != (mesh.Principal{}) {
+	if p.Want != nil && entry.Decision.Allowed && a.source != (mesh.Principal{}) && !a.elsewhere {
 		p.Want(mesh.Reference{Address: a.peerAddress(p.Self.Network)})
 	}
 	if !entry.Decision.Allowed && a.err == nil {
@@ -65,7 +71,7 @@ func (p *Proxy) admit(a *arrival) *admission.Entry {
 
 // peer names the workload at the other end in the record, if it is known.
 func (p *Proxy) peer(a *arrival, snap *store.Snapshot) {
-	if a.from.IsValid() && a.record.SourceWorkload == nil {
+	if a.from.IsValid() && !a.elsewhere && a.record.SourceWorkload == nil {
 		a.record.SourceWorkload = snap.Workload(a.peerAddress(p.Self.Network))
 	}
 }
@@ -100,14 +106,20 @@ func (a *arrival) connection(to policy.Destination) *policy.Connection {
 }
 
 func (p *Proxy) appAddress(a *arrival) netip.AddrPort {
-	if p.App.IsValid() {
-		return netip.AddrPortFrom(p.App, a.target.Address.Port())
+	port := a.target.Address.Port()
+	switch {
+	case p.App.IsValid():
+		return netip.AddrPortFrom(p.App, port)
+	case speaksPROXY(a.target.Workload) && a.target.Address.Addr().Is4(): // as ztunnel: such a proxy listens for us only
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port)
+	case speaksPROXY(a.target.Workload):
+		return netip.AddrPortFrom(netip.IPv6Loopback(), port)
 	}
 	return a.target.Address
 }
 
 func (p *Proxy) dialApp(ctx context.Context, a *arrival) (net.Conn, error) {
-	app, err := p.Dial(ctx, p.appAddress(a))
+	app, err := p.connectApp(ctx, a)
 	if err != nil {
 		a.record.Flags = "CONNECT"
 		return nil, fmt.Errorf("dial app %s: %w", p.appAddress(a), err)
@@ -159,7 +171,7 @@ func (p *Proxy) inspect(ctx context.Context, a *arrival, down relay.Conn, app ne
 			if c := first.Take(); c != nil {
 				return c, nil
 			}
-			return p.Dial(ctx, p.appAddress(a))
+			return p.connectApp(ctx, a)
 		},
 	})
 }

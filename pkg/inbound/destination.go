@@ -41,7 +41,11 @@ func (p *Proxy) destination(snap *store.Snapshot, authority string, local netip.
 			"the mesh has not told of workload %s/%s yet: pending %v", p.Self.Namespace, p.Self.Name, snap.Pending())
 	}
 	dst := policy.Destination{Workload: self, Address: address}
-	if !address.IsValid() {
+	if self.ApplicationTunnel != nil {
+		if dst, err = throughApplication(snap, self, address, host, port, local.Addr()); err != nil {
+			return policy.Destination{}, err
+		}
+	} else if !address.IsValid() {
 		dst, err = serviceDestination(snap, self, host, port, local.Addr())
 		if err != nil {
 			return policy.Destination{}, err
@@ -82,6 +86,9 @@ func (p *Proxy) learn(ctx context.Context, authority string) error {
 // isAppPort tells whether port is the app's. Where the app listens on an address
 // that others share, its ports are those of its services and those declared.
 func (p *Proxy) isAppPort(self *mesh.Workload, port uint16) bool {
+	if t := self.ApplicationTunnel; t != nil && t.Port == port {
+		return true
+	}
 	for _, ports := range self.Services {
 		for _, m := range ports {
 			if m.Target == port {

@@ -73,7 +73,8 @@ func (p *Proxy) Tunnel(ctx context.Context, in *hbone.Incoming) {
 	defer func() { rec.Close(err) }()
 	defer p.recoverInto(&err)
 
-	a := &arrival{source: in.Peer.Principal, from: in.Remote, record: rec, clientCert: p.clientCert(&in.Peer)}
+	a := &arrival{source: in.Peer.Principal, from: in.Remote, record: rec, clientCert: p.clientCert(&in.Peer),
+		authority: in.Authority, forwarded: in.Header.Forwarded, elsewhere: in.Header.Network != "" && in.Header.Network != p.Self.Network}
 	a.find = func(s *store.Snapshot) (policy.Destination, error) { return p.destination(s, in.Authority, in.Local) }
 	if err = p.learn(ctx, in.Authority); err != nil {
 		err = errors.Join(err, in.Reject(http.StatusServiceUnavailable))
@@ -123,7 +124,7 @@ func (p *Proxy) Plain(ctx context.Context, c relay.Conn, to netip.AddrPort) {
 	defer func() { rec.Close(err) }()
 	defer p.recoverInto(&err)
 
-	a := &arrival{from: from, record: rec}
+	a := &arrival{from: from, record: rec, authority: to.String()}
 	a.find = func(s *store.Snapshot) (policy.Destination, error) { return p.destination(s, to.String(), to) }
 	entry := p.admit(a)
 	defer entry.Release()
