@@ -193,8 +193,8 @@ func giveBack(buf []byte) []byte {
 		return buf
 	}
 	if cap(buf) <= maxPooledLine {
-		buf = buf[:0]
-		longLines.Put(&buf)
+		long := buf[:0]
+		longLines.Put(&long)
 	}
 	return nil
 }

@@ -53,6 +53,22 @@ type ID struct {
 // IsZero tells that there is no id.
 func (id ID) IsZero() bool { return len(id.Raw) == 0 }
 
+// method is the text of a method's name. Those that come with nearly every message
+// are not allocated each time.
+func method(v Value) (string, bool) {
+	if v.Kind() == '"' {
+		switch string(v.Raw) {
+		case `"tools/call"`:
+			return "tools/call", true
+		case `"tools/list"`:
+			return "tools/list", true
+		case `"notifications/progress"`:
+			return "notifications/progress", true
+		}
+	}
+	return v.Text()
+}
+
 // ReadID reads an id that is not an envelope's, such as that of a request which a
 // notification cancels.
 func ReadID(v Value) (ID, bool) {

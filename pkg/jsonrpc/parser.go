@@ -169,7 +169,7 @@ func (m *Message) sort(e *envelopeMembers) (at int, problem string) {
 
 func (m *Message) call(e *envelopeMembers) (at int, problem string) {
 	var ok bool
-	if m.Method, ok = e.method.Text(); !ok || m.Method == "" {
+	if m.Method, ok = method(e.method); !ok || m.Method == "" {
 		return e.method.At, "the method is not a name"
 	}
 	if e.result.Kind() != 0 || e.failure.Kind() != 0 {

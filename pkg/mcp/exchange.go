@@ -134,8 +134,8 @@ func (g *governor) small(b []byte) []byte {
 		return b[:0]
 	}
 	if cap(b) <= maxPooled {
-		b = b[:0]
-		g.large.Put(&b)
+		large := b[:0]
+		g.large.Put(&large)
 	}
 	return nil
 }
@@ -184,7 +184,7 @@ func (e *exchange) question(method string, object policy.Object, args []byte) *p
 		Arguments:   args,
 		Callee:      e.x.Destination,
 		Client:      e.client,
-		HTTP:        policy.HTTPRequest{Method: r.Method, Path: r.Path, Host: r.Host, Header: e.httpHeader()},
+		HTTP:        policy.HTTPRequest{Method: r.Method, Path: r.Path, Host: r.Host, Source: e},
 		Time:        e.time,
 	}
 	if e.token != nil {
@@ -193,7 +193,8 @@ func (e *exchange) question(method string, object policy.Object, args []byte) *p
 	return &e.asking
 }
 
-func (e *exchange) httpHeader() http.Header {
+// HTTPHeader is the request's header as policies see it. Most do not look.
+func (e *exchange) HTTPHeader() http.Header {
 	if len(e.header) > 0 || len(e.x.Request.Header) == 0 {
 		return e.header
 	}

@@ -48,7 +48,7 @@ func (b *book) Call(c *policy.Call) policy.Decision {
 	defer b.mu.Unlock()
 	kept := *c
 	kept.Arguments = bytes.Clone(c.Arguments)
-	kept.HTTP.Header = c.HTTP.Header.Clone()
+	kept.HTTP.Header, kept.HTTP.Source = c.HTTP.Fields().Clone(), nil
 	b.asked = append(b.asked, kept)
 	return b.decide(c.Method, c.Object)
 }

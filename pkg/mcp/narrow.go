@@ -48,6 +48,9 @@ func (e *exchange) recordPart(c *call, object policy.Object, d policy.Decision) 
 // narrowRoots takes from what a client shows of its roots those that the server may
 // not see.
 func (e *exchange) narrowRoots(c *call) {
+	if len(c.roots) == 0 {
+		return
+	}
 	asked := &call{name: "roots/list", method: lookup("roots/list"), record: c.record}
 	for _, roots := range c.roots {
 		hidden := c.record.Hidden

@@ -82,6 +82,19 @@ type Call struct {
 type HTTPRequest struct {
 	Method, Path, Host string
 	Header             http.Header
+	Source             HeaderSource // of the header, if Header is nil; may be nil
+}
+
+// A HeaderSource makes a header when a condition asks for it: few do, and a proxy has
+// it in another form.
+type HeaderSource interface{ HTTPHeader() http.Header }
+
+// Fields is the header, whoever has it.
+func (r *HTTPRequest) Fields() http.Header {
+	if r.Header == nil && r.Source != nil {
+		return r.Source.HTTPHeader()
+	}
+	return r.Header
 }
 
 // A Client is what an MCP client says of itself. It is not to be relied on.

@@ -126,9 +126,10 @@ func (v *variables) allHeaders() map[string]string {
 	if v.headers != nil {
 		return v.headers
 	}
-	v.headers = make(map[string]string, len(v.question.call.HTTP.Header))
-	for _, name := range sortedKeys(v.question.call.HTTP.Header) {
-		value := strings.Join(v.question.call.HTTP.Header[name], ",")
+	fields := v.question.call.HTTP.Fields()
+	v.headers = make(map[string]string, len(fields))
+	for _, name := range sortedKeys(fields) {
+		value := strings.Join(fields[name], ",")
 		name = strings.ToLower(name)
 		if before, twice := v.headers[name]; twice {
 			value = before + "," + value
