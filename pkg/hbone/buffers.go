@@ -13,8 +13,10 @@ const frameHeader = 9
 // records: a nine-byte record behind every full one would double the system calls.
 const record = 16 << 10
 
-// Buffer sizes. With the frame header in front a full one is a whole number of records.
-var bufferSizes = [...]int{2 << 10, 4 << 10, record, 4 * record}
+// Buffer sizes: messages of 2, 4 and 16 KiB with their frame headers, what a peer
+// of ours takes in one frame, and bulk. With the frame header in front a full
+// one of the latter is a whole number of records.
+var bufferSizes = [...]int{2<<10 + 128, 4<<10 + 512, record + 512, 4 * record, 16 * record}
 
 // A buffer is a piece of memory from buffers.
 type buffer struct {
@@ -46,7 +48,7 @@ func (p *buffers) getClass(class int) *buffer {
 		b.start, b.end = 0, 0
 		return b
 	}
-	return &buffer{b: make([]byte, bufferSizes[class]), class: class}
+	return &buffer{b: make([]byte, bufferSizes[class], bufferSizes[class]+1), class: class} // see overwriter
 }
 
 func (p *buffers) put(b *buffer) { p.pools[b.class].Put(b) }

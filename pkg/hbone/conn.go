@@ -113,6 +113,10 @@ func newConn(nc net.Conn, client bool, t timing, bufs *buffers) *conn {
 	c.send.window, c.send.initial = 65535, 65535 // RFC 9113 §6.9.2
 	c.target.Store(initialRecvWindow)
 	c.in.nc, c.in.bufs = nc, bufs
+	if id, ok := nc.(*identity.Conn); ok {
+		c.in.records, _ = id.Secured.(records)
+		c.w.over, _ = id.Secured.(overwriter)
+	}
 	c.recv.window = connRecvWindow
 	c.fr = http2.NewFramer(io.Discard, &c.in)
 	c.fr.SetMaxReadFrameSize(maxRecvFrame)

@@ -113,15 +113,23 @@ func (s *socketRelay) end(fd uintptr) error {
 	return errEnd
 }
 
-// adapt chooses the next buffer: larger after a full one, smaller after one
-// that was nearly empty, and not much larger than what may be sent.
+// shrinkAfter is how many nearly empty buffers make the next one smaller.
+const shrinkAfter = 8
+
+// adapt chooses the next buffer: larger after a full one, smaller after some
+// that were nearly empty, and not much larger than what may be sent.
 func (s *socketRelay) adapt(n int, left int64) {
 	size := bufferSizes[s.class]
 	switch {
 	case n == size-frameHeader && s.class < len(bufferSizes)-1:
 		s.class++
-	case n < size/8 && s.class > 0:
-		s.class--
+		s.small = 0
+	case n >= size/8 || s.class == 0:
+		s.small = 0
+	default: // one alone may be the rest of a message
+		if s.small++; s.small == shrinkAfter {
+			s.class, s.small = s.class-1, 0
+		}
 	}
 	for s.class > 0 && int64(bufferSizes[s.class]) > 4*left {
 		s.class--

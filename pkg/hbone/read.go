@@ -200,15 +200,15 @@ func (c *conn) padding(h http2.FrameHeader) (data, pad int, err error) {
 // payload delivers n bytes to t. On a stream error all of them are consumed.
 func (c *conn) payload(t *Tunnel, n int) error {
 	for n > 0 {
-		p, err := c.in.next(n)
+		pieces, m, err := c.in.gather(n)
 		if err != nil {
 			return err
 		}
-		n -= len(p)
+		n -= m
 		if t.refused {
-			err = t.countRefused(len(p))
+			err = t.countRefused(m)
 		} else {
-			err = t.deliver(p)
+			err = t.deliver(pieces, m)
 		}
 		if err != nil {
 			return c.afterSkip(err, n)

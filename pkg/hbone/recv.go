@@ -136,38 +136,55 @@ func (t *Tunnel) nextBuffer() (*buffer, error) {
 	}
 }
 
-// deliver takes a piece of DATA from the read loop. It never waits.
-func (t *Tunnel) deliver(p []byte) error {
+// deliver takes n bytes of DATA from the read loop. It never waits.
+func (t *Tunnel) deliver(pieces [][]byte, n int) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if len(p) > t.window {
+	if n > t.window {
 		return &streamError{t.id, http2.ErrCodeFlowControl, "more than the window"}
 	}
-	t.window -= len(p)
+	t.window -= n
 	if t.recvErr != nil {
 		return nil // cut or closed on our side
 	}
 	if t.sink != nil && !t.draining && len(t.queue) == 0 {
-		n, err := t.sink.try(p)
-		t.creditLocked(n)
-		if err != nil {
-			t.sink.failed(err)
-			return nil
-		}
-		if n < len(p) {
-			if err := t.enqueue(p[n:]); err != nil {
-				return err
-			}
-			t.startDrain()
-		}
-		return nil
+		return t.pass(pieces, n)
 	}
 	if t.into != nil && t.got == 0 && len(t.queue) == 0 {
-		t.got = copy(t.into, p)
-		p = p[t.got:]
+		t.got = copy(t.into, pieces[0])
+		pieces = without(pieces, t.got)
 	}
 	t.recvCond.Broadcast()
-	return t.enqueue(p)
+	return t.enqueue(pieces)
+}
+
+// pass gives n bytes to the sink, and queues what it does not take.
+func (t *Tunnel) pass(pieces [][]byte, n int) error {
+	took, err := t.sink.try(pieces)
+	t.creditLocked(took)
+	if err != nil {
+		t.sink.failed(err)
+		return nil
+	}
+	if took < n {
+		if err := t.enqueue(without(pieces, took)); err != nil {
+			return err
+		}
+		t.startDrain()
+	}
+	return nil
+}
+
+// without drops the first n bytes.
+func without(pieces [][]byte, n int) [][]byte {
+	for len(pieces) > 0 && n >= len(pieces[0]) {
+		n -= len(pieces[0])
+		pieces = pieces[1:]
+	}
+	if n > 0 {
+		pieces[0] = pieces[0][n:]
+	}
+	return pieces
 }
 
 func (t *Tunnel) startDrain() {
@@ -175,9 +192,18 @@ func (t *Tunnel) startDrain() {
 	go t.sink.drain()
 }
 
-// enqueue keeps a copy of p in buffers of its size: a slow reader holds what
-// it has not read, not more.
-func (t *Tunnel) enqueue(p []byte) error {
+func (t *Tunnel) enqueue(pieces [][]byte) error {
+	for _, p := range pieces {
+		if err := t.enqueuePiece(p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// enqueuePiece keeps a copy of p in buffers of its size: a slow reader holds
+// what it has not read, not more.
+func (t *Tunnel) enqueuePiece(p []byte) error {
 	if n := len(t.queue); n > 0 {
 		last := t.queue[n-1]
 		m := copy(last.b[last.end:], p)

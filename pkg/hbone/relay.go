@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
+	"golang.org/x/sys/unix"
 
 	"github.com/outrigger-mesh/outrigger/pkg/relay"
 )
@@ -45,6 +46,7 @@ type socketRelay struct {
 	// Of pump alone.
 	out   int64 // bytes from the socket to the tunnel
 	class int
+	small int  // reads in a row that a smaller buffer had sufficed for
 	tight bool // the peer's window may be closed
 
 	// What follows is guarded by t.mu.
@@ -54,10 +56,10 @@ type socketRelay struct {
 	sendDone bool  // nothing more will be read from it
 	over     bool  // both, and seen by who relays
 
-	piece []byte // of try
-	n     int
-	errno error
-	write func(fd uintptr) bool // made once
+	pieces [][]byte // of try
+	n      int
+	errno  error
+	write  func(fd uintptr) bool // made once
 }
 
 func newSocketRelay(t *Tunnel, c relay.Conn) (*socketRelay, bool) {
@@ -96,13 +98,10 @@ func (s *socketRelay) attach() {
 }
 
 // try writes what fits into the socket's buffer. t.mu is held.
-func (s *socketRelay) try(p []byte) (int, error) {
-	if len(p) == 0 {
-		return 0, nil
-	}
-	s.piece, s.n, s.errno = p, 0, nil
+func (s *socketRelay) try(pieces [][]byte) (int, error) {
+	s.pieces, s.n, s.errno = pieces, 0, nil
 	err := s.rc.Write(s.write)
-	s.piece = nil
+	s.pieces = nil
 	if err == nil {
 		err = s.errno
 	}
@@ -113,7 +112,7 @@ func (s *socketRelay) try(p []byte) (int, error) {
 // writeOnce never waits: what does not fit is queued.
 func (s *socketRelay) writeOnce(fd uintptr) bool {
 	for {
-		n, err := syscall.Write(int(fd), s.piece)
+		n, err := writeSocket(fd, s.pieces)
 		switch {
 		case err == syscall.EINTR:
 			continue
@@ -125,6 +124,13 @@ func (s *socketRelay) writeOnce(fd uintptr) bool {
 		}
 		return true
 	}
+}
+
+func writeSocket(fd uintptr, pieces [][]byte) (int, error) {
+	if len(pieces) == 1 {
+		return syscall.Write(int(fd), pieces[0])
+	}
+	return unix.Writev(int(fd), pieces)
 }
 
 // drain writes the queue to the socket, then ends. It is a goroutine of the relay.

@@ -25,7 +25,7 @@ const (
 	// the control goroutine takes over.
 	maxRounds = 8
 	// keptPending is the largest buffer that stays with a busy connection.
-	keptPending = 32 << 10
+	keptPending = 2 * maxPending
 )
 
 // A writer puts frames on a connection. There is no goroutine that owns it:
@@ -35,6 +35,7 @@ const (
 // appends: it must not wait for a peer that may be waiting for us to read.
 type writer struct {
 	w     io.Writer
+	over  overwriter    // w, if it is one
 	wake  chan struct{} // capacity 1; read by the control goroutine
 	moved *atomic.Int64 // bytes
 	wrote atomic.Uint64 // writes that began or ended; odd while one is under way
@@ -54,6 +55,12 @@ type writer struct {
 	list     int          // its size, as RFC 9113 §10.5.1 counts
 	maxList  int          // the peer's SETTINGS_MAX_HEADER_LIST_SIZE, or ours
 	maxFrame int          // the peer's SETTINGS_MAX_FRAME_SIZE
+}
+
+// An overwriter encrypts what it writes without copying it first. Meanwhile it
+// changes it, and the byte after it, for which there must be room.
+type overwriter interface {
+	WriteOver(p []byte) (int, error)
 }
 
 func newWriter(w io.Writer, moved *atomic.Int64) *writer {
@@ -161,7 +168,12 @@ func (w *writer) writePending() {
 func (w *writer) write(p []byte) error {
 	w.moved.Add(int64(len(p)))
 	w.wrote.Add(1)
-	_, err := w.w.Write(p)
+	var err error
+	if w.over != nil && cap(p) > len(p) {
+		_, err = w.over.WriteOver(p)
+	} else {
+		_, err = w.w.Write(p)
+	}
 	w.wrote.Add(1)
 	return err
 }
