@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/outrigger-mesh/outrigger/pkg/inspect"
+	"github.com/outrigger-mesh/outrigger/pkg/jsonrpc"
 	"github.com/outrigger-mesh/outrigger/pkg/policy"
 )
 
@@ -83,4 +84,51 @@ func FuzzAnswer(f *testing.F) {
 			}
 		}
 	})
+}
+
+// FuzzRedacted checks that what is recorded of arguments is JSON of the same
+// structure, unless it was cut, and that no value is in it that was not revealed.
+func FuzzRedacted(f *testing.F) {
+	f.Add([]byte(`{"q":"s3cret","deep":{"shown":[1,"s3cret"],"x":"s3cret"},"list":[{"shown":"s3cret"}],"s3cr\u0065t":null}`))
+	f.Add([]byte(`{"a":[[],{},-1.5e3,true]}`))
+	f.Fuzz(func(t *testing.T, args []byte) {
+		if jsonrpc.Check(args, jsonrpc.Limits{}) != nil || args[0] != '{' {
+			return
+		}
+		out := recorded(args, &policy.Recording{})
+		if len(out) > 2*maxRecorded {
+			if len(out) > 2*maxRecorded+len(args) {
+				t.Fatalf("%d bytes of %d", len(out), len(args))
+			}
+			return
+		}
+		if bytes.HasSuffix(out, []byte("...")) || bytes.Contains(out, []byte("...")) {
+			return
+		}
+		var got any
+		if err := json.Unmarshal(out, &got); err != nil {
+			t.Fatalf("%s became %s: %v", args, out, err)
+		}
+		checkRedacted(t, got)
+	})
+}
+
+func checkRedacted(t *testing.T, v any) {
+	switch v := v.(type) {
+	case map[string]any:
+		for _, member := range v {
+			checkRedacted(t, member)
+		}
+	case []any:
+		for _, element := range v {
+			checkRedacted(t, element)
+		}
+	case string:
+		if v != "<number>" && v != "<boolean>" && !strings.HasPrefix(v, "<string ") {
+			t.Fatalf("%q is a value", v)
+		}
+	case nil:
+	default:
+		t.Fatalf("%v is a value", v)
+	}
 }

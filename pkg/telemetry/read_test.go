@@ -82,3 +82,17 @@ func TestARecordThatWasCutIsNoQuestion(t *testing.T) {
 		}
 	}
 }
+
+func FuzzReadCall(f *testing.F) {
+	f.Add([]byte(`{"time":"2026-11-25T09:00:00Z","event":"call","direction":"inbound","source":{"identity":"spiffe://td/ns/a/sa/b","address":"10.0.0.1:1"},"mcp":{"method":"tools/call","kind":"tool","name":"x"},"request":{"port":9000},"token":{"issuer":"i"},"decision":{"allowed":true},"durationMicros":5}`))
+	f.Fuzz(func(t *testing.T, line []byte) {
+		r, _, err := ReadCall(line)
+		if err == nil && r.Call.Direction != policy.Inbound && r.Call.Direction != policy.Outbound {
+			t.Fatalf("read %+v", r)
+		}
+		var none *policy.Policies
+		if err == nil && none.Explain(&r).Decision.Allowed {
+			t.Fatal("allowed by nothing")
+		}
+	})
+}
