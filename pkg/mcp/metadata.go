@@ -18,7 +18,8 @@ const metadataPath = "/.well-known/oauth-protected-resource"
 func (e *exchange) isMetadata() bool {
 	r := e.x.Request
 	rest, ok := strings.CutPrefix(r.Path, metadataPath)
-	return ok && (rest == "" || rest[0] == '/') && r.Method == "GET" && r.ContentLength == 0 && !r.Header.Has(sessionHeader)
+	known := ok && (rest == "" || rest[0] == '/') || e.locations.has(e.place(), r.Path)
+	return known && r.Method == "GET" && r.ContentLength == 0 && !r.Header.Has(sessionHeader)
 }
 
 // metadata answers with what policy says of the resource or else passes on a JSON
@@ -27,8 +28,8 @@ func (e *exchange) metadata(ctx context.Context, next inspect.Handler) (*inspect
 	c := &call{name: "GET", method: &method{name: "GET"}, record: e.newRecord()}
 	c.record.Method = "GET"
 	e.calls = append(e.calls, c)
-	suffix := strings.TrimPrefix(e.x.Request.Path, metadataPath)
-	if own := e.protectedResource(); own != nil && (suffix == "" || metadataURL(e.terms.Tokens.Resource) == metadataURL(origin(e.terms.Tokens.Resource)+suffix)) {
+	suffix, wellKnown := strings.CutPrefix(e.x.Request.Path, metadataPath)
+	if own := e.protectedResource(); own != nil && wellKnown && (suffix == "" || metadataURL(e.terms.Tokens.Resource) == metadataURL(origin(e.terms.Tokens.Resource)+suffix)) {
 		c.record.Decision = policy.Decision{Allowed: true, Policy: e.terms.Tokens.Policies, Reason: "metadata of the protected resource, told to everybody"}
 		c.record.Status, c.record.ResponseBytes = 200, int64(len(own))
 		response := reply(200, "application/json", own)
@@ -37,7 +38,7 @@ func (e *exchange) metadata(ctx context.Context, next inspect.Handler) (*inspect
 		return response, nil
 	}
 	c.verdict = e.ask(c, policy.Object{})
-	if paths := e.x.Port.Paths; len(paths) > 0 && suffix != "" && !slices.Contains(paths, suffix) {
+	if paths := e.x.Port.Paths; len(paths) > 0 && wellKnown && suffix != "" && !slices.Contains(paths, suffix) {
 		c.verdict = policy.Decision{Reason: "not accepted: metadata of a path that the policy's port does not list"}
 	}
 	c.record.Decision = c.verdict

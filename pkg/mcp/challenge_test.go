@@ -1,0 +1,37 @@
+package mcp
+
+import (
+	"testing"
+
+	"github.com/outrigger-mesh/outrigger/pkg/inspect"
+)
+
+func TestMetadataIsPassedOnFromWhereTheServerSaysThatItIs(t *testing.T) {
+	const document = `{"resource":"http://server.test/mcp","authorization_servers":["http://as.test"]}`
+	for _, c := range []struct {
+		challenge string
+		passes    bool
+	}{
+		{`Bearer resource_metadata="http://server.test/custom/location.json"`, true},
+		{`Bearer realm="x", resource_metadata="http://server.test/custom/location.json", scope="a"`, true},
+		{`Bearer resource_metadata="http://elsewhere.test/custom/location.json"`, false},
+		{`Bearer resource_metadata="http://server.test/custom/location.json?x=1"`, false},
+		{`Bearer xresource_metadata="http://server.test/custom/location.json"`, false},
+		{`Bearer resource_metadata="http://server.test/other"`, false},
+		{`Bearer`, false},
+	} {
+		h := newHarness(t, denying(""), Config{})
+		h.server = func(*seen) *inspect.Response {
+			return &inspect.Response{Status: 401, Header: inspect.Header{{Name: "WWW-Authenticate", Value: c.challenge}}}
+		}
+		if a := h.send("POST", rpc("1", "tools/list", `{}`)); a.status != 401 {
+			t.Fatalf("%s: the challenge became %d", c.challenge, a.status)
+		}
+		h.server = func(*seen) *inspect.Response { return jsonReply(200, document) }
+		x := h.exchange("GET", "")
+		x.Request.Target, x.Request.Path = "/custom/location.json", "/custom/location.json"
+		if a := h.do(x); (a.status == 200 && a.body == document) != c.passes {
+			t.Errorf("%s: the metadata became %d %s", c.challenge, a.status, a.body)
+		}
+	}
+}
