@@ -32,10 +32,16 @@ func (b *builder) apply(c Change) {
 	}
 	changed := false
 	for name, a := range c.Authorizations {
-		changed = replace(b.edit, &b.authorizations, name, a) || changed
+		old, was := b.authorizations.get(name)
+		if replace(b.edit, &b.authorizations, name, a) {
+			changed = concern(&b.concerned.authorizations, was && b.concerns(old), old, a != nil && b.concerns(a), a) || changed
+		}
 	}
 	for name, p := range c.AgentPolicies {
-		changed = replace(b.edit, &b.agents, name, p) || changed
+		old, was := b.agents.get(name)
+		if replace(b.edit, &b.agents, name, p) {
+			changed = concern(&b.concerned.agents, was && old.Concerns(&b.config.Self), old, p != nil && p.Concerns(&b.config.Self), p) || changed
+		}
 	}
 	for _, kind := range c.Synced {
 		if !b.hasSynced(kind) {
@@ -43,12 +49,47 @@ func (b *builder) apply(c Change) {
 			changed = true
 		}
 	}
-	self := b.findSelf()
-	if self == b.Snapshot.self && !changed {
-		return
+	if self := b.findSelf(); self != b.Snapshot.self {
+		b.Snapshot.self, changed = self, true
+		b.concerned.authorizations = b.gather()
 	}
-	b.Snapshot.self = self
-	b.compile()
+	if changed {
+		b.compile()
+	}
+}
+
+// concerned are the policies that can matter to the workload that is served. The
+// others, which are most of the mesh's, cost nothing when they change.
+type concerned struct {
+	authorizations []*policy.Authorization
+	agents         []*policy.Agent
+}
+
+func (b *builder) concerns(a *policy.Authorization) bool {
+	return a.Concerns(&b.config.Self, b.Snapshot.self)
+}
+
+// gather finds the authorizations that concern the workload that is served now.
+func (b *builder) gather() (all []*policy.Authorization) {
+	for _, a := range b.authorizations.all() {
+		if b.concerns(a) {
+			all = append(all, a)
+		}
+	}
+	return all
+}
+
+// concern replaces a policy in the list of those that matter, if it was or is one.
+func concern[P comparable](list *[]P, was bool, old P, is bool, p P) (changed bool) {
+	if !was && !is {
+		return false
+	}
+	next := slices.DeleteFunc(slices.Clone(*list), func(other P) bool { return was && other == old })
+	if is {
+		next = append(next, p)
+	}
+	*list = next
+	return true
 }
 
 func replace[V any](e *edit, x *index[string, *V], name string, v *V) (changed bool) {
@@ -68,26 +109,11 @@ func (b *builder) compile() {
 	last := b.policies
 	b.policies = nil
 	if len(b.Pending()) == 0 {
-		authorizations := collect(&b.authorizations)
-		b.policies = policy.New(&b.config.Self, b.Snapshot.self, authorizations, collect(&b.agents))
+		b.policies = policy.New(&b.config.Self, b.Snapshot.self, b.concerned.authorizations, b.concerned.agents)
 	}
 	if b.policies != last {
 		b.policyVersion = b.version
 	}
-}
-
-// collect lists values by name.
-func collect[V any](x *index[string, *V]) []*V {
-	entries := make([]entry[string, *V], 0, x.size)
-	for k, v := range x.all() {
-		entries = append(entries, entry[string, *V]{k, v})
-	}
-	slices.SortFunc(entries, func(a, b entry[string, *V]) int { return strings.Compare(a.key, b.key) })
-	values := make([]*V, len(entries))
-	for i, e := range entries {
-		values[i] = e.value
-	}
-	return values
 }
 
 func (b *builder) workload(uid string, w *mesh.Workload) {

@@ -23,6 +23,7 @@ type Snapshot struct {
 
 	authorizations index[string, *policy.Authorization]
 	agents         index[string, *policy.Agent]
+	concerned      concerned // those of both that can matter to self
 
 	named         []string // UIDs of the workloads that have Self's name, sorted
 	synced        []string

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/outrigger-mesh/outrigger/pkg/mesh"
+	"github.com/outrigger-mesh/outrigger/pkg/policy"
 )
 
 func planner(name string) *mesh.Workload {
@@ -242,4 +243,52 @@ func TestReadersDuringUpdates(t *testing.T) {
 	}
 	close(done)
 	wait.Wait()
+}
+
+func TestPoliciesThatConcernOthersAreNotCompiledAgain(t *testing.T) {
+	st := New(Config{Self: plannerSelf, Expect: []string{KindWorkloads}})
+	me := &mesh.Workload{UID: "me", Name: plannerSelf.Name, Namespace: plannerSelf.Namespace, ServiceAccount: plannerSelf.Principal.ServiceAccount(),
+		AuthorizationPolicies: []string{"elsewhere/listed"}}
+	st.Apply(Change{Workloads: map[string]*mesh.Workload{me.UID: me}, Synced: []string{KindWorkloads}})
+	authorization := func(namespace, name string, scope policy.Scope) Change {
+		a, err := policy.CompileAuthorization(policy.AuthorizationSpec{Name: name, Namespace: namespace, Scope: scope, Action: policy.ActionDeny})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return Change{Authorizations: map[string]*policy.Authorization{namespace + "/" + name: a}}
+	}
+	gone := func(name string) Change {
+		return Change{Authorizations: map[string]*policy.Authorization{name: nil}}
+	}
+	for _, step := range []struct {
+		fact   string
+		change Change
+		again  bool
+	}{
+		{"another namespace's", authorization("elsewhere", "theirs", policy.ScopeNamespace), false},
+		{"of other workloads", authorization(plannerSelf.Namespace, "selected", policy.ScopeWorkload), false},
+		{"our namespace's", authorization(plannerSelf.Namespace, "ours", policy.ScopeNamespace), true},
+		{"the mesh's", authorization("elsewhere", "all", policy.ScopeGlobal), true},
+		{"one that we list", authorization("elsewhere", "listed", policy.ScopeWorkload), true},
+		{"the mesh's becomes another namespace's", authorization("elsewhere", "all", policy.ScopeNamespace), true},
+		{"and changes again", authorization("elsewhere", "all", policy.ScopeNamespace), false},
+		{"another's goes", gone("elsewhere/theirs"), false},
+		{"ours goes", gone(plannerSelf.Namespace + "/ours"), true},
+	} {
+		before := st.Snapshot().PolicyVersion()
+		if s := st.Apply(step.change); (s.PolicyVersion() != before) != step.again {
+			t.Errorf("%s: compiled again: %v", step.fact, !step.again)
+		}
+	}
+	// What we are decides what concerns us: then all are looked at.
+	moved := *me
+	moved.AuthorizationPolicies = []string{plannerSelf.Namespace + "/selected"}
+	st.Apply(Change{Workloads: map[string]*mesh.Workload{me.UID: &moved}})
+	before := st.Snapshot().PolicyVersion()
+	if s := st.Apply(authorization(plannerSelf.Namespace, "selected", policy.ScopeWorkload)); s.PolicyVersion() == before {
+		t.Error("one that we list now was not compiled")
+	}
+	if s := st.Apply(authorization("elsewhere", "listed", policy.ScopeWorkload)); s.PolicyVersion() != before+1 {
+		t.Error("one that we list no more was compiled")
+	}
 }
