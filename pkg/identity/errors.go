@@ -68,3 +68,14 @@ func Flag(err error) string {
 	}
 	return "TLS_FAILURE"
 }
+
+// CutFlag is the response flag for an error that ended an open connection:
+// Flag's if its peer was no longer admitted or we had no certificate any more,
+// else "".
+func CutFlag(err error) string {
+	var peer *PeerError
+	if errors.As(err, &peer) || errors.Is(err, ErrNoIdentity) {
+		return Flag(err)
+	}
+	return ""
+}

@@ -2,6 +2,7 @@ package inbound
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -9,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/outrigger-mesh/outrigger/pkg/admission"
+	"github.com/outrigger-mesh/outrigger/pkg/identity"
 	"github.com/outrigger-mesh/outrigger/pkg/inspect"
 	"github.com/outrigger-mesh/outrigger/pkg/mesh"
 	"github.com/outrigger-mesh/outrigger/pkg/policy"
@@ -138,7 +140,7 @@ func (p *Proxy) carry(ctx context.Context, a *arrival, entry *admission.Entry, d
 	})
 	if a.port.Protocol == policy.ProtocolMCP {
 		err := p.inspect(ctx, a, down, app)
-		return cause(ctx, err)
+		return a.ended(cause(ctx, err))
 	}
 	up, ok := app.(relay.Conn)
 	if !ok {
@@ -148,7 +150,17 @@ func (p *Proxy) carry(ctx context.Context, a *arrival, entry *admission.Entry, d
 	}
 	result := relay.Copy(ctx, down, up)
 	a.record.BytesReceived, a.record.BytesSent = result.Sent, result.Received
-	return cause(ctx, result.Err)
+	return a.ended(cause(ctx, result.Err))
+}
+
+// ended notes in the record why an open connection was cut, and passes err on.
+func (a *arrival) ended(err error) error {
+	if flag := identity.CutFlag(err); flag != "" {
+		a.record.Flags = flag
+	} else if errors.Is(err, ErrDenied) {
+		a.record.Flags = "DENY"
+	}
+	return err
 }
 
 func (p *Proxy) inspect(ctx context.Context, a *arrival, down relay.Conn, app net.Conn) error {

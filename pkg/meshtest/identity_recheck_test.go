@@ -61,7 +61,8 @@ func TestARevokedPeersOpenTunnelsCloseAndNoOthers(t *testing.T) {
 		tunnel.Close()
 		t.Error("the revoked peer opened another tunnel")
 	}
-	record(m, "server", "revoked")
+	record(m, "server", "connection complete", "no longer admitted", "revoked")
+	failures(t, m.ServerIP, "CERT_REVOKED")
 }
 
 func TestAReRootedPeersOpenTunnelsClose(t *testing.T) {
@@ -139,4 +140,5 @@ func TestARevokedServersConnectionsAreCutByTheAgentsSidecar(t *testing.T) {
 		t.Error("the agent reached a revoked server")
 	}
 	record(m, "agent", "revoked")
+	failures(t, m.AgentIP, "CERT_REVOKED")
 }

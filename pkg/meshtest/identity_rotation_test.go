@@ -16,9 +16,9 @@ import (
 )
 
 const (
-	rotationLife  = 8 * time.Second // of a certificate: it is renewed after about half of it
-	rotations     = 3               // of each sidecar, at least
-	requests      = 100_000         // at least
+	rotationLife  = 12 * time.Second // of a certificate: it is renewed after about half of it
+	rotations     = 2                // of each sidecar, at least
+	requests      = 100_000          // at least
 	callers       = 4
 	perConnection = 200 // requests; then a new tunnel is opened
 	pipelined     = 20  // requests at once

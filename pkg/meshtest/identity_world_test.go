@@ -298,3 +298,18 @@ func logFailures(t *testing.T, m *meshtest.Mesh) {
 		}
 	}
 }
+
+// failures checks that the sidecar at ip counts connections that failed with flag.
+func failures(t *testing.T, ip netip.Addr, flag string) {
+	t.Helper()
+	text, err := get("http://" + netip.AddrPortFrom(ip, 15020).String() + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(text) {
+		if strings.HasPrefix(line, "istio_tcp_connections_failed_total{") && strings.Contains(line, `response_flags="`+flag+`"`) {
+			return
+		}
+	}
+	t.Errorf("no connection failed with %s:\n%s", flag, text)
+}

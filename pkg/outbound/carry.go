@@ -233,7 +233,17 @@ func (p *Proxy) carry(ctx context.Context, d *departure, entry *admission.Entry,
 		err = result.Err
 	}
 	if why := context.Cause(ctx); why != nil && ctx.Err() != nil {
-		return why
+		return d.ended(why)
+	}
+	return d.ended(err)
+}
+
+// ended notes in the record why an open connection was cut, and passes err on.
+func (d *departure) ended(err error) error {
+	if flag := identity.CutFlag(err); flag != "" {
+		d.record.Flags = flag
+	} else if errors.Is(err, ErrDenied) {
+		d.record.Flags = "DENY"
 	}
 	return err
 }
