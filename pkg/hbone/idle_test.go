@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/outrigger-mesh/outrigger/pkg/relay"
 )
 
 // memory is what the process holds, in bytes, and its goroutines.
@@ -36,7 +38,7 @@ func TestAnIdleTunnelHoldsLittle(t *testing.T) {
 		clients[i] = w.dial()
 		a, b := tcpPair(t)
 		ends[i] = b
-		relays.Go(func() { clients[i].Relay(context.Background(), a) })
+		relays.Go(func() { clients[i].Relay(context.Background(), a, relay.Unmetered{}) })
 	}
 	report := func(when string, most float64) {
 		heap, stack, goroutines := memory()

@@ -64,7 +64,7 @@ func (s *socketRelay) step(fd uintptr) (more bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	s.out += int64(n)
+	s.carriedOut(n)
 	s.adapt(n, left)
 	return true, nil
 }
@@ -93,7 +93,7 @@ func (s *socketRelay) careful(fd uintptr) (more bool, err error) {
 	if err := t.c.w.data(t, buf.b, n); err != nil {
 		return false, t.sendFailed(err)
 	}
-	s.out += int64(n)
+	s.carriedOut(n)
 	s.adapt(n, left)
 	return true, nil
 }

@@ -21,10 +21,10 @@ import (
 // tunnel can do it with fewer copies and wakeups than Read and Write: what
 // arrives goes to c's socket from the connection's own goroutine, and what c
 // sends is framed in the buffer it was read into.
-func (t *Tunnel) Relay(ctx context.Context, c relay.Conn) relay.Result {
-	s, ok := newSocketRelay(t, c)
+func (t *Tunnel) Relay(ctx context.Context, c relay.Conn, m relay.Meter) relay.Result {
+	s, ok := newSocketRelay(t, c, m)
 	if !ok {
-		return relay.Plain(ctx, t, c)
+		return relay.Plain(ctx, t, c, m)
 	}
 	t.writing.Lock()
 	defer t.writing.Unlock()
@@ -42,6 +42,7 @@ type socketRelay struct {
 	t  *Tunnel
 	c  relay.Conn
 	rc syscall.RawConn
+	m  relay.Meter
 
 	// Of pump alone.
 	out   int64 // bytes from the socket to the tunnel
@@ -62,7 +63,7 @@ type socketRelay struct {
 	write  func(fd uintptr) bool // made once
 }
 
-func newSocketRelay(t *Tunnel, c relay.Conn) (*socketRelay, bool) {
+func newSocketRelay(t *Tunnel, c relay.Conn, m relay.Meter) (*socketRelay, bool) {
 	sc, ok := c.(syscall.Conn)
 	if !ok {
 		return nil, false
@@ -76,9 +77,21 @@ func newSocketRelay(t *Tunnel, c relay.Conn) (*socketRelay, bool) {
 	if err != nil {
 		return nil, false
 	}
-	s := &socketRelay{t: t, c: c, rc: rc, class: 1, tight: true}
+	s := &socketRelay{t: t, c: c, rc: rc, m: m, class: 1, tight: true}
 	s.write = s.writeOnce
 	return s, true
+}
+
+// carriedIn counts bytes from the tunnel to the socket. t.mu is held.
+func (s *socketRelay) carriedIn(n int) {
+	s.in += int64(n)
+	s.m.Sent(int64(n))
+}
+
+// carriedOut counts bytes from the socket to the tunnel.
+func (s *socketRelay) carriedOut(n int) {
+	s.out += int64(n)
+	s.m.Received(int64(n))
 }
 
 // attach makes the tunnel deliver to the socket, beginning with what is queued.
@@ -105,7 +118,7 @@ func (s *socketRelay) try(pieces [][]byte) (int, error) {
 	if err == nil {
 		err = s.errno
 	}
-	s.in += int64(s.n)
+	s.carriedIn(s.n)
 	return s.n, err
 }
 
@@ -145,7 +158,7 @@ func (s *socketRelay) drain() {
 		n, err := s.c.Write(b.b[b.start:b.end])
 		t.c.release(b)
 		t.mu.Lock()
-		s.in += int64(n)
+		s.carriedIn(n)
 		t.creditLocked(n)
 		if err != nil {
 			s.failed(err)

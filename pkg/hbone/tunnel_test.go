@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/outrigger-mesh/outrigger/pkg/relay"
 )
 
 func pattern(n int, seed uint64) []byte {
@@ -179,7 +181,7 @@ func TestTheEndOfTheContextCutsARelay(t *testing.T) {
 		a, b := tcpPair(t)
 		defer b.Close()
 		time.AfterFunc(20*time.Millisecond, func() { cancel(io.ErrClosedPipe) })
-		if r := tun.Relay(ctx, a); !errors.Is(r.Err, io.ErrClosedPipe) {
+		if r := tun.Relay(ctx, a, relay.Unmetered{}); !errors.Is(r.Err, io.ErrClosedPipe) {
 			t.Errorf("relay ended with %v", r.Err)
 		}
 		if _, err := b.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {

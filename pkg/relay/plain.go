@@ -13,15 +13,16 @@ import (
 
 // Plain is Copy by Read and Write alone. It is for connections that relay
 // better by themselves but cannot for this pair.
-func Plain(ctx context.Context, a, b Conn) Result {
+func Plain(ctx context.Context, a, b Conn, m Meter) Result {
 	p := &pair{a: a, b: b}
+	sent, received := &tally{tell: m.Sent}, &tally{tell: m.Received}
 	_ = a.SetDeadline(time.Time{}) // fails only on a closed connection
 	_ = b.SetDeadline(time.Time{})
 	stop := context.AfterFunc(ctx, func() { p.cut(context.Cause(ctx)) })
 	defer stop()
 	var back sync.WaitGroup
-	back.Go(func() { p.direction(a, b, &p.received) })
-	p.direction(b, a, &p.sent)
+	back.Go(func() { p.direction(a, b, received) })
+	p.direction(b, a, sent)
 	back.Wait()
 	p.mu.Lock()
 	p.over = true // a cut that comes now changes nothing
@@ -33,18 +34,28 @@ func Plain(ctx context.Context, a, b Conn) Result {
 		a.Close()
 		b.Close()
 	}
-	return Result{Sent: p.sent, Received: p.received, Err: err}
+	return Result{Sent: sent.n, Received: received.n, Err: err}
 }
 
 // A pair is two connections and how their relay stands.
 type pair struct {
-	a, b           Conn
-	sent, received int64
+	a, b Conn
 
 	mu    sync.Mutex // guards what follows
 	ended int        // directions that ended well
 	err   error
 	over  bool
+}
+
+// A tally counts the bytes of one direction.
+type tally struct {
+	n    int64
+	tell func(int64)
+}
+
+func (t *tally) add(n int64) {
+	t.n += n
+	t.tell(n)
 }
 
 // cut resets both ends; the first reason counts.
@@ -63,7 +74,7 @@ func (p *pair) cut(err error) {
 }
 
 // direction carries what src sends to dst, then its end.
-func (p *pair) direction(dst, src Conn, n *int64) {
+func (p *pair) direction(dst, src Conn, n *tally) {
 	s, isSocket := newSocket(src)
 	var err error
 	if isSocket {
@@ -113,7 +124,7 @@ func (p *pair) isReset(fd uintptr) bool {
 func wake(c net.Conn) { _ = c.SetReadDeadline(time.Unix(1, 0)) }
 
 // copyBuffered is for what has no file descriptor.
-func copyBuffered(dst io.Writer, src io.Reader, n *int64) error {
+func copyBuffered(dst io.Writer, src io.Reader, n *tally) error {
 	if w, ok := src.(io.WriterTo); ok {
 		c := &counter{w: dst, n: n}
 		_, err := w.WriteTo(c)
@@ -125,7 +136,7 @@ func copyBuffered(dst io.Writer, src io.Reader, n *int64) error {
 		r, err := src.Read(*buf)
 		if r > 0 {
 			w, err := dst.Write((*buf)[:r])
-			*n += int64(w)
+			n.add(int64(w))
 			if err != nil {
 				return fmt.Errorf("write: %w", err)
 			}
@@ -142,11 +153,11 @@ func copyBuffered(dst io.Writer, src io.Reader, n *int64) error {
 // A counter counts what it passes on.
 type counter struct {
 	w io.Writer
-	n *int64
+	n *tally
 }
 
 func (c *counter) Write(p []byte) (int, error) {
 	n, err := c.w.Write(p)
-	*c.n += int64(n)
+	c.n.add(int64(n))
 	return n, err
 }

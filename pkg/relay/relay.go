@@ -29,28 +29,57 @@ type Replayer interface {
 	Replay() (pending []byte, from Conn)
 }
 
-// A relayer relays better by itself than through its Read and Write.
+// A Meter is told of bytes while a relay carries them. Its methods may be called
+// at once, from any goroutine, with locks held: they must be quick.
+type Meter interface {
+	Sent(n int64)     // from the first connection to the second
+	Received(n int64) // from the second to the first
+}
+
+// Unmetered is a Meter for whom the Result is enough.
+type Unmetered struct{}
+
+// Sent does nothing.
+func (Unmetered) Sent(int64) {}
+
+// Received does nothing.
+func (Unmetered) Received(int64) {}
+
+// Reversed is m for the same connections in the other order.
+func Reversed(m Meter) Meter { return reversed{m} }
+
+type reversed struct{ m Meter }
+
+func (r reversed) Sent(n int64)     { r.m.Received(n) }
+func (r reversed) Received(n int64) { r.m.Sent(n) }
+
+// A relayer relays better by itself than through its Read and Write. It is the first connection.
 type relayer interface {
-	Relay(ctx context.Context, c Conn) Result
+	Relay(ctx context.Context, c Conn, m Meter) Result
 }
 
 // Copy relays between a and b until both directions have ended or ctx does. A
 // reset of one is passed on as a reset of the other, and so is the end of ctx.
 // It takes over both.
-func Copy(ctx context.Context, a, b Conn) Result {
+func Copy(ctx context.Context, a, b Conn) Result { return CopyMetered(ctx, a, b, Unmetered{}) }
+
+// CopyMetered is Copy under a meter's eyes.
+func CopyMetered(ctx context.Context, a, b Conn, m Meter) Result {
 	a, fromA := unwrap(a)
 	b, fromB := unwrap(b)
 	if err := replay(ctx, a, b, fromA, fromB); err != nil {
 		return Result{Err: err}
 	}
+	m.Sent(int64(len(fromA)))
+	m.Received(int64(len(fromB)))
 	var r Result
 	if t, ok := a.(relayer); ok {
-		r = t.Relay(ctx, b)
+		r = t.Relay(ctx, b, m)
 	} else if t, ok := b.(relayer); ok {
-		r = t.Relay(ctx, a)
+		r = t.Relay(ctx, a, Reversed(m))
 		r.Sent, r.Received = r.Received, r.Sent
 	} else {
-		r = Plain(ctx, a, b)
+		r = Plain(ctx, a, b, m)
 	}
 	r.Sent += int64(len(fromA))
 	r.Received += int64(len(fromB))

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -173,7 +174,7 @@ func TestWhatWasReadBeforeIsSentFirst(t *testing.T) {
 
 type relaying struct{ Conn }
 
-func (r relaying) Relay(context.Context, Conn) Result { return Result{Sent: 1, Received: 2} }
+func (r relaying) Relay(context.Context, Conn, Meter) Result { return Result{Sent: 1, Received: 2} }
 
 func TestAConnectionThatRelaysByItselfIsAsked(t *testing.T) {
 	a, b := pair2(t)
@@ -182,6 +183,54 @@ func TestAConnectionThatRelaysByItselfIsAsked(t *testing.T) {
 	}
 	if r := Copy(context.Background(), b, relaying{a}); r.Sent != 2 || r.Received != 1 {
 		t.Errorf("other way: %+v", r)
+	}
+}
+
+// counts is a Meter that can be waited for.
+type counts struct{ sent, received atomic.Int64 }
+
+func (c *counts) Sent(n int64)     { c.sent.Add(n) }
+func (c *counts) Received(n int64) { c.received.Add(n) }
+
+func TestAMeterIsToldWhileBytesMove(t *testing.T) {
+	const size = 7 << 20 // part of it is spliced
+	for name, wrap := range map[string]func(Conn) Conn{"sockets": plain, "others": hide} {
+		left, a := pair2(t)
+		b, right := pair2(t)
+		var m counts
+		result := make(chan Result, 1)
+		go func() {
+			result <- CopyMetered(context.Background(), &replayer{Conn: wrap(a), pending: []byte("early")}, wrap(b), &m)
+		}()
+		go func() { _, _ = left.Write(make([]byte, size)) }()
+		if _, err := io.ReadFull(right, make([]byte, size+len("early"))); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := right.Write([]byte("back")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(left, make([]byte, len("back"))); err != nil {
+			t.Fatal(err)
+		}
+		for end := time.Now().Add(20 * time.Second); m.sent.Load() < size-spliceTold || m.received.Load() < 4; time.Sleep(time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("%s: %d and %d bytes were told of while the relay lasts", name, m.sent.Load(), m.received.Load())
+			}
+		}
+		_, _ = left.CloseWrite(), right.CloseWrite()
+		if r := <-result; r.Sent != m.sent.Load() || r.Received != m.received.Load() {
+			t.Errorf("%s: told of %d and %d, result is %+v", name, m.sent.Load(), m.received.Load(), r)
+		}
+	}
+}
+
+func TestAReversedMeterCountsTheOtherWay(t *testing.T) {
+	var m counts
+	r := Reversed(&m)
+	r.Sent(3)
+	r.Received(5)
+	if m.sent.Load() != 5 || m.received.Load() != 3 {
+		t.Errorf("sent %d, received %d", m.sent.Load(), m.received.Load())
 	}
 }
 

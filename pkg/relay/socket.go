@@ -23,6 +23,9 @@ func newPool(size int) *sync.Pool {
 // and for small messages more system calls than copying.
 const spliceAfter = 4 << 20
 
+// spliceTold is how many bytes are spliced between two words to the meter.
+const spliceTold = 1 << 20
+
 // A socket is a connection that can be asked whether it is readable, so that
 // an idle one holds no buffer.
 type socket struct {
@@ -43,7 +46,7 @@ func newSocket(c net.Conn) (socket, bool) {
 }
 
 // copyTo copies until the end of s (nil) or an error.
-func (s socket) copyTo(dst Conn, n *int64, isReset func(fd uintptr) bool) error {
+func (s socket) copyTo(dst Conn, n *tally, isReset func(fd uintptr) bool) error {
 	bulk := int64(1<<63 - 1)
 	tcp, toTCP := dst.(*net.TCPConn)
 	if from, ok := s.c.(*net.TCPConn); ok && toTCP && from != nil {
@@ -52,9 +55,9 @@ func (s socket) copyTo(dst Conn, n *int64, isReset func(fd uintptr) bool) error 
 	class := 0
 	var result error
 	err := s.rc.Read(func(fd uintptr) bool {
-		for *n < bulk {
+		for n.n < bulk {
 			r, w, err := s.step(fd, dst, class)
-			*n += int64(w)
+			n.add(int64(w))
 			switch {
 			case errors.Is(err, syscall.EAGAIN):
 				return false
@@ -77,9 +80,18 @@ func (s socket) copyTo(dst Conn, n *int64, isReset func(fd uintptr) bool) error 
 	case result != nil:
 		return result
 	}
-	w, err := tcp.ReadFrom(s.c)
-	*n += w
-	return err
+	return splice(tcp, s.c, n)
+}
+
+// splice lets the kernel copy until the end of src. It tells n now and then how far it is.
+func splice(dst *net.TCPConn, src io.Reader, n *tally) error {
+	for {
+		w, err := dst.ReadFrom(&io.LimitedReader{R: src, N: spliceTold})
+		n.add(w)
+		if err != nil || w < spliceTold {
+			return err
+		}
+	}
 }
 
 // step moves what one read gives.
