@@ -12,7 +12,6 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/status"
@@ -26,14 +25,7 @@ func (s *scene) open(d door, node *corev3.Node) error {
 	s.Helper()
 	ctx, cancel := context.WithTimeout(s.Context(), 20*time.Second)
 	defer cancel()
-	options := []grpc.DialOption{grpc.WithTransportCredentials(d.credentials), grpc.WithNoProxy()}
-	if d.perRPC != nil {
-		options = append(options, grpc.WithPerRPCCredentials(d.perRPC))
-	}
-	conn, err := grpc.NewClient(d.address, options...)
-	if err != nil {
-		s.Fatal(err)
-	}
+	conn := s.dial(d)
 	defer conn.Close()
 	stream, err := discoveryv3.NewAggregatedDiscoveryServiceClient(conn).DeltaAggregatedResources(ctx)
 	if err != nil {

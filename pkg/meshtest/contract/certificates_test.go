@@ -15,7 +15,6 @@ import (
 	"slices"
 	"time"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/structpb"
@@ -57,17 +56,11 @@ func (s *scene) sign(d door, csr string, ttl time.Duration, metadata map[string]
 	s.Helper()
 	ctx, cancel := context.WithTimeout(s.Context(), 20*time.Second)
 	defer cancel()
-	options := []grpc.DialOption{grpc.WithTransportCredentials(d.credentials), grpc.WithNoProxy()}
-	if d.perRPC != nil {
-		options = append(options, grpc.WithPerRPCCredentials(d.perRPC))
-	}
-	conn, err := grpc.NewClient(d.address, options...)
-	if err != nil {
-		s.Fatal(err)
-	}
+	conn := s.dial(d)
 	defer conn.Close()
 	request := &authpb.IstioCertificateRequest{Csr: csr, ValidityDuration: int64(ttl / time.Second)}
 	if metadata != nil {
+		var err error
 		if request.Metadata, err = structpb.NewStruct(metadata); err != nil {
 			s.Fatal(err)
 		}

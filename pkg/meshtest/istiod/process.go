@@ -64,9 +64,9 @@ var errEnded = errors.New("it ended before it was ready")
 
 // ready waits until client gets 200 from url.
 func (p *process) ready(ctx context.Context, client *http.Client, url string) error {
-	last := errors.New("no answer yet")
 	for {
-		if last = get(ctx, client, url); last == nil {
+		last := get(ctx, client, url)
+		if last == nil {
 			return nil
 		}
 		select {
