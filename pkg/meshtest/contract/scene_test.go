@@ -22,7 +22,7 @@ type scene struct {
 	addresses byte
 }
 
-// apply puts objects into the tier until the scene ends.
+// apply puts objects into the tier. They stay; no other scene looks at them.
 func (s *scene) apply(documents ...string) {
 	s.Helper()
 	text := strings.Join(documents, "\n---\n")

@@ -1,4 +1,4 @@
-//go:build istiod
+//go:build istiod && linux
 
 package istiod_test
 

@@ -1,4 +1,4 @@
-//go:build istiod
+//go:build istiod && linux
 
 package istiod_test
 
@@ -146,7 +146,7 @@ func (w *town) sidecar(namespace, pod string, ip netip.Addr, flags ...string) {
 		w.Fatal(err)
 	}
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL} // if the test is killed
 	if err := cmd.Start(); err != nil {
 		w.Fatal(err)
 	}
