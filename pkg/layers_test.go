@@ -95,6 +95,7 @@ var homes = map[string]string{
 	"github.com/santhosh-tekuri/jsonschema/":        "guard",
 	"github.com/google/jsonschema-go/":              "command",
 	"golang.org/x/term":                             "demo command",
+	"github.com/nlnwa/whatwg-url/":                  "mcp",
 	"golang.org/x/time/":                            "ratelimit",
 	"golang.org/x/text/":                            "jsonrpc guard",
 	"golang.org/x/sys/":                             "capture watch command hbone",

@@ -196,12 +196,15 @@ func (c *call) unknown(reason string) policy.Decision {
 // askOwner refuses tasks of other callers before it asks policy.
 func (e *exchange) askOwner(c *call, object policy.Object) policy.Decision {
 	if object.Kind == policy.KindTask && !e.mayUseTask(object.Name) {
-		return policy.Decision{Reason: "the task belongs to another caller"}
+		return policy.Decision{Reason: "the task belongs to another caller, or is of what this one may not use"}
 	}
 	return e.ask(c, object)
 }
 
 func (e *exchange) ask(c *call, object policy.Object) policy.Decision {
+	if object.Kind == policy.KindResource || object.Kind == policy.KindTemplate {
+		return e.askAddress(c, object)
+	}
 	return e.judge.Call(e.question(c.method.name, object, c.args))
 }
 
