@@ -34,6 +34,7 @@ type Peer struct {
 	Path       string // of a server's endpoint
 	Transports []Transport
 	Eras       []Era
+	Stateless  bool   // of a server: it has no sessions
 	Denied     string // of a server: the tool that policy denies
 }
 

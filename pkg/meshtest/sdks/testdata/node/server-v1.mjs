@@ -1,4 +1,4 @@
-// A server of the TypeScript SDK's v1 line: PORT JOURNAL TRANSPORT. It writes each tool that runs to the journal.
+// A server of the TypeScript SDK's v1 line: PORT JOURNAL KIND. It writes each tool that runs to the journal.
 import { appendFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { randomUUID } from 'node:crypto';
@@ -16,7 +16,11 @@ function build() {
     ran('echo');
     return { content: [{ type: 'text', text: `echo: ${message}` }] };
   });
-  server.registerTool('danger', { description: 'Does harm', inputSchema: {} }, () => {
+  server.registerTool('safe', { description: 'Does no harm', inputSchema: { x: z.any().optional() } }, () => {
+    ran('safe');
+    return { content: [{ type: 'text', text: 'safe' }] };
+  });
+  server.registerTool('danger', { description: 'Does harm', inputSchema: { x: z.any().optional() } }, () => {
     ran('danger');
     return { content: [{ type: 'text', text: 'done' }] };
   });
@@ -25,11 +29,27 @@ function build() {
     ran('secret');
     return { contents: [{ uri: uri.href, text: 'secret' }] };
   });
+  for (const name of ['safe', 'danger']) {
+    server.registerResource(name, `file:///${name}`, {}, (uri) => {
+      ran(`file:///${name}`);
+      return { contents: [{ uri: uri.href, text: name }] };
+    });
+    server.registerPrompt(name, { description: name }, () => {
+      ran(`prompt ${name}`);
+      return { messages: [{ role: 'user', content: { type: 'text', text: name } }] };
+    });
+  }
   server.registerPrompt('greet', { description: 'Greets' }, () => ({ messages: [{ role: 'user', content: { type: 'text', text: 'hello' } }] }));
   return server;
 }
 
 const sessions = new Map();
+
+async function stateless(req, res) {
+  const transport = new StreamableHTTPServerTransport({ sessionIdGenerator: undefined });
+  await build().connect(transport);
+  await transport.handleRequest(req, res);
+}
 
 async function streamable(req, res) {
   let transport = sessions.get(req.headers['mcp-session-id']);
@@ -59,4 +79,4 @@ async function sse(req, res) {
   await transport.handlePostMessage(req, res);
 }
 
-createServer(kind === 'sse' ? sse : streamable).listen(Number(port), '127.0.0.1');
+createServer({ http: streamable, sse, stateless }[kind]).listen(Number(port), '127.0.0.1');

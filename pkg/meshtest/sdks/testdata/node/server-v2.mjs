@@ -14,7 +14,11 @@ function build() {
     ran('echo');
     return { content: [{ type: 'text', text: `echo: ${message}` }] };
   });
-  server.registerTool('danger', { description: 'Does harm', inputSchema: z.object({}) }, () => {
+  server.registerTool('safe', { description: 'Does no harm', inputSchema: z.object({ x: z.any().optional() }) }, () => {
+    ran('safe');
+    return { content: [{ type: 'text', text: 'safe' }] };
+  });
+  server.registerTool('danger', { description: 'Does harm', inputSchema: z.object({ x: z.any().optional() }) }, () => {
     ran('danger');
     return { content: [{ type: 'text', text: 'done' }] };
   });
@@ -23,6 +27,16 @@ function build() {
     ran('secret');
     return { contents: [{ uri: uri.href, text: 'secret' }] };
   });
+  for (const name of ['safe', 'danger']) {
+    server.registerResource(name, `file:///${name}`, {}, (uri) => {
+      ran(`file:///${name}`);
+      return { contents: [{ uri: uri.href, text: name }] };
+    });
+    server.registerPrompt(name, { description: name }, () => {
+      ran(`prompt ${name}`);
+      return { messages: [{ role: 'user', content: { type: 'text', text: name } }] };
+    });
+  }
   server.registerPrompt('greet', { description: 'Greets' }, () => ({ messages: [{ role: 'user', content: { type: 'text', text: 'hello' } }] }));
   return server;
 }

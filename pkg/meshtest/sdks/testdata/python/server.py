@@ -1,10 +1,11 @@
-"""A FastMCP server: PORT JOURNAL TRANSPORT. It writes each tool that runs to the journal."""
+"""A FastMCP server: PORT JOURNAL KIND. It writes each tool that runs to the journal."""
 
 import sys
+from typing import Any
 
 from fastmcp import FastMCP
 
-port, journal, transport = sys.argv[1:]
+port, journal, kind = sys.argv[1:]
 
 
 def ran(tool: str) -> None:
@@ -23,7 +24,14 @@ def echo(message: str) -> str:
 
 
 @server.tool
-def danger() -> str:
+def safe(x: Any = None) -> str:
+    """Does no harm"""
+    ran("safe")
+    return "safe"
+
+
+@server.tool
+def danger(x: Any = None) -> str:
     """Does harm"""
     ran("danger")
     return "done"
@@ -40,10 +48,28 @@ def secret() -> str:
     return "secret"
 
 
+def named(name: str) -> None:
+    @server.resource(f"file:///{name}")
+    def file() -> str:
+        ran(f"file:///{name}")
+        return name
+
+    @server.prompt(name=name)
+    def prompt() -> str:
+        ran(f"prompt {name}")
+        return name
+
+
+named("safe")
+named("danger")
+
+
 @server.prompt
 def greet() -> str:
     return "hello"
 
 
-path = "/sse" if transport == "sse" else "/mcp"
-server.run(transport=transport, host="127.0.0.1", port=int(port), path=path, show_banner=False)
+if kind == "sse":
+    server.run(transport="sse", host="127.0.0.1", port=int(port), path="/sse", show_banner=False)
+else:
+    server.run(transport="http", host="127.0.0.1", port=int(port), path="/mcp", stateless_http=kind == "stateless", show_banner=False)

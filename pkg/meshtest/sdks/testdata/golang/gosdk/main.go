@@ -1,6 +1,6 @@
 // Command gosdk is a server or a client of the official Go SDK:
 //
-//	gosdk server PORT JOURNAL TRANSPORT
+//	gosdk server PORT JOURNAL KIND
 //	gosdk client URL TRANSPORT ERA PLAN
 package main
 
@@ -42,13 +42,17 @@ func serve(port, journal, transport string) error {
 		func(_ context.Context, _ *mcp.CallToolRequest, in words) (*mcp.CallToolResult, any, error) {
 			return text("echo: " + in.Message), nil, plan.Journal(journal, "echo")
 		})
+	mcp.AddTool(s, &mcp.Tool{Name: "safe", Description: "Does no harm"},
+		func(context.Context, *mcp.CallToolRequest, map[string]any) (*mcp.CallToolResult, any, error) {
+			return text("safe"), nil, plan.Journal(journal, "safe")
+		})
 	mcp.AddTool(s, &mcp.Tool{Name: "danger", Description: "Does harm"},
-		func(context.Context, *mcp.CallToolRequest, struct{}) (*mcp.CallToolResult, any, error) {
+		func(context.Context, *mcp.CallToolRequest, map[string]any) (*mcp.CallToolResult, any, error) {
 			return text("done"), nil, plan.Journal(journal, "danger")
 		})
 	read := func(text string) mcp.ResourceHandler {
 		return func(_ context.Context, r *mcp.ReadResourceRequest) (*mcp.ReadResourceResult, error) {
-			if text == "secret" {
+			if text != "public" {
 				if err := plan.Journal(journal, text); err != nil {
 					return nil, err
 				}
@@ -58,6 +62,12 @@ func serve(port, journal, transport string) error {
 	}
 	s.AddResource(&mcp.Resource{URI: "note://public", Name: "note"}, read("public"))
 	s.AddResource(&mcp.Resource{URI: "note://secret", Name: "secret"}, read("secret"))
+	for _, name := range []string{"safe", "danger"} {
+		s.AddResource(&mcp.Resource{URI: "file:///" + name, Name: name}, read("file:///"+name))
+		s.AddPrompt(&mcp.Prompt{Name: name}, func(context.Context, *mcp.GetPromptRequest) (*mcp.GetPromptResult, error) {
+			return &mcp.GetPromptResult{Messages: []*mcp.PromptMessage{{Role: "user", Content: &mcp.TextContent{Text: name}}}}, plan.Journal(journal, "prompt "+name)
+		})
+	}
 	s.AddPrompt(&mcp.Prompt{Name: "greet"}, func(context.Context, *mcp.GetPromptRequest) (*mcp.GetPromptResult, error) {
 		return &mcp.GetPromptResult{Messages: []*mcp.PromptMessage{{Role: "user", Content: &mcp.TextContent{Text: "hello"}}}}, nil
 	})

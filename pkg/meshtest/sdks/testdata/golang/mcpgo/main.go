@@ -1,6 +1,6 @@
 // Command mcpgo is a server or a client of mark3labs/mcp-go:
 //
-//	mcpgo server PORT JOURNAL TRANSPORT
+//	mcpgo server PORT JOURNAL KIND
 //	mcpgo client URL TRANSPORT ERA PLAN
 package main
 
@@ -49,13 +49,26 @@ func serve(port, journal, transport string) error {
 		func(context.Context, mcp.ReadResourceRequest) ([]mcp.ResourceContents, error) {
 			return []mcp.ResourceContents{mcp.TextResourceContents{URI: "note://secret", Text: "secret"}}, plan.Journal(journal, "secret")
 		})
+	s.AddTool(mcp.NewTool("safe", mcp.WithDescription("Does no harm")),
+		func(context.Context, mcp.CallToolRequest) (*mcp.CallToolResult, error) {
+			return mcp.NewToolResultText("safe"), plan.Journal(journal, "safe")
+		})
+	for _, name := range []string{"safe", "danger"} {
+		uri := "file:///" + name
+		s.AddResource(mcp.NewResource(uri, name), func(context.Context, mcp.ReadResourceRequest) ([]mcp.ResourceContents, error) {
+			return []mcp.ResourceContents{mcp.TextResourceContents{URI: uri, Text: name}}, plan.Journal(journal, uri)
+		})
+		s.AddPrompt(mcp.NewPrompt(name), func(context.Context, mcp.GetPromptRequest) (*mcp.GetPromptResult, error) {
+			return mcp.NewGetPromptResult("", []mcp.PromptMessage{mcp.NewPromptMessage(mcp.RoleUser, mcp.NewTextContent(name))}), plan.Journal(journal, "prompt "+name)
+		})
+	}
 	s.AddPrompt(mcp.NewPrompt("greet"), func(context.Context, mcp.GetPromptRequest) (*mcp.GetPromptResult, error) {
 		return mcp.NewGetPromptResult("", []mcp.PromptMessage{mcp.NewPromptMessage(mcp.RoleUser, mcp.NewTextContent("hello"))}), nil
 	})
 	if transport == "sse" {
 		return server.NewSSEServer(s).Start("127.0.0.1:" + port)
 	}
-	return server.NewStreamableHTTPServer(s).Start("127.0.0.1:" + port)
+	return server.NewStreamableHTTPServer(s, server.WithStateLess(transport == "stateless")).Start("127.0.0.1:" + port)
 }
 
 func connect(ctx context.Context, url, transport string) (*client.Client, error) {
