@@ -23,6 +23,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 
 TESTFLAGS ?=
 FUZZTIME  ?= 10s
+OUTAGE    ?= 10m
 BENCHTIME ?= 1s
 INTERLEAVINGS ?= 1000000
 DEMO      ?=
@@ -101,6 +102,10 @@ istio-testbed: ## Build a real istiod and kube-apiserver into the cache, once (a
 contract: ## Hold outrigger-control, Istio's fake and a real istiod to one contract, and run sidecars under istiod
 	@dir=$$(istio/testbed) && packages=$$(.ci/tagged istiod) && echo go test -tags istiod $$packages && \
 	OUTRIGGER_ISTIO=$$dir go test -tags istiod -count=1 -timeout 12m $(TESTFLAGS) $$packages
+
+.PHONY: outage
+outage: ## Take the control plane away for OUTAGE (10m) while calls go on; seconds of it are in `make test`
+	OUTAGE=$(OUTAGE) go test -count=1 -v -timeout 30m -run Minutes ./pkg/meshtest/outage
 
 .PHONY: clean
 clean: ## Remove what was built

@@ -209,6 +209,9 @@ func (m *Mesh) StartControl() {
 	m.stopPlane = func() { cancel(); wg.Wait() }
 }
 
+// ControlAddr is where sidecars look for the control plane.
+func (m *Mesh) ControlAddr() string { return m.control }
+
 // StopControl stops the control plane, if it is running.
 func (m *Mesh) StopControl() {
 	if m.stopPlane != nil {

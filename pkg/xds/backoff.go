@@ -14,14 +14,14 @@ const (
 	healthyAfter = 5 * time.Second
 )
 
-// A backoff spaces the attempts to connect. Each wait is drawn between the
+// pauses space the attempts to connect. Each wait is drawn between the
 // minimum and three times the one before, so that sidecars that lost their
 // control plane together do not come back together.
-type backoff struct{ last time.Duration }
+type pauses struct{ last time.Duration }
 
-func (b *backoff) reset() { b.last = 0 }
+func (b *pauses) reset() { b.last = 0 }
 
-func (b *backoff) next() time.Duration {
+func (b *pauses) next() time.Duration {
 	upper := min(3*max(b.last, backoffMin), backoffMax)
 	b.last = backoffMin + rand.N(upper-backoffMin+1)
 	return b.last

@@ -8,6 +8,7 @@ import (
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
 )
@@ -49,7 +50,7 @@ func New(c Config) (*Client, error) {
 // must be called only once.
 func (c *Client) Run(ctx context.Context) error {
 	c.note(func(s *Status) { s.Since = time.Now() })
-	var wait backoff
+	var wait pauses
 	for {
 		end := c.session(ctx)
 		if ctx.Err() != nil {
@@ -177,7 +178,9 @@ func (c *Client) dial(ctx context.Context) (stream, func(), error) {
 		grpc.WithNoProxy(), // HTTPS_PROXY is the agent's, not ours
 		grpc.WithDisableServiceConfig(),
 		grpc.WithDisableRetry(),
-		grpc.WithConnectParams(grpc.ConnectParams{MinConnectTimeout: c.config.ConnectTimeout}),
+		// gRPC's own attempts would add to ours: it is to make one.
+		grpc.WithConnectParams(grpc.ConnectParams{MinConnectTimeout: c.config.ConnectTimeout,
+			Backoff: backoff.Config{BaseDelay: time.Hour, Multiplier: 1, MaxDelay: time.Hour}}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
 	}
 	if c.config.Dial != nil {
