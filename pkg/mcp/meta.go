@@ -31,6 +31,7 @@ func (e *exchange) readMeta(c *call, m *message) *refusal {
 	switch {
 	case c.name == "initialize":
 		e.client = clientOf(m.Member(m.Params, "clientInfo"), m.Member(m.Params, "capabilities"))
+		e.client.Capabilities = bytes.Clone(e.client.Capabilities) // the session outlives the message
 	case e.modern:
 		e.client = clientOf(m.Member(meta, metaClientInfo), m.Member(meta, metaCapabilities))
 	}
@@ -63,7 +64,7 @@ func clientOf(info, capabilities value) policy.Client {
 		c.Version, _ = v.Text()
 	}
 	if capabilities.Kind() == '{' && len(capabilities.Raw) <= maxCapabilities {
-		c.Capabilities = bytes.Clone(capabilities.Raw)
+		c.Capabilities = capabilities.Raw
 	}
 	return c
 }

@@ -396,3 +396,36 @@ func TestMirrorsAreBoundedAndForgotten(t *testing.T) {
 		t.Errorf("%d", len(m.of))
 	}
 }
+
+func TestATaskOfADeniedToolIsGone(t *testing.T) {
+	b := denying()
+	h := newHarness(t, b, Config{})
+	h.server = func(*seen) *inspect.Response {
+		return jsonReply(200, `{"jsonrpc":"2.0","id":1,"result":{"task":{"taskId":"t"}}}`)
+	}
+	h.send("POST", rpc("1", "tools/call", `{"name":"slow","task":{}}`))
+	h.server = func(*seen) *inspect.Response { return jsonReply(200, result1) }
+	if a := h.send("POST", rpc("1", "tasks/result", `{"taskId":"t"}`)); a.body != result1 {
+		t.Errorf("got %s", a.body)
+	}
+	b.deny["* slow"] = true
+	isError(t, h.send("POST", rpc("1", "tasks/result", `{"taskId":"t"}`)), 200, codeInvalidParams, "1")
+}
+
+func TestAResumedStreamShowsNothingThatWasDeniedSince(t *testing.T) {
+	b := denying()
+	h := newHarness(t, b, Config{})
+	h.openSession(rev2511)
+	h.server = func(*seen) *inspect.Response { return eventReply("id: 1\ndata:\n\n") } // and breaks off
+	h.send("POST", rpc("1", "tools/call", `{"name":"a"}`), sessionHeader+": s")
+	h.server = func(*seen) *inspect.Response {
+		return eventReply(event(`{"jsonrpc":"2.0","id":1,"result":{"content":[]}}`))
+	}
+	if a := h.send("GET", "", sessionHeader+": s", "Last-Event-Id: 1"); !strings.Contains(a.body, `"content"`) {
+		t.Errorf("got %q", a.body)
+	}
+	b.deny["* a"] = true
+	if a := h.send("GET", "", sessionHeader+": s", "Last-Event-Id: 1"); strings.Contains(a.body, `"content"`) || !strings.Contains(a.body, `unknown tool`) {
+		t.Errorf("got %q", a.body)
+	}
+}

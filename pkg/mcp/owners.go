@@ -16,7 +16,7 @@ const maxHandles = 4096
 // a restart perhaps, is policy's alone to decide.
 type owners struct {
 	mu      sync.Mutex // guards what follows
-	of      map[handle]owner
+	of      map[handle]grant
 	handles map[mesh.Principal][]handle // of their owners, in order
 }
 
@@ -33,8 +33,15 @@ type owner struct {
 	use    policy.Object
 }
 
+// A grant is whose a handle is and, of a task, what was called: its result is the
+// task's to tell.
+type grant struct {
+	owner
+	called policy.Object
+}
+
 func newOwners() *owners {
-	return &owners{of: map[handle]owner{}, handles: map[mesh.Principal][]handle{}}
+	return &owners{of: map[handle]grant{}, handles: map[mesh.Principal][]handle{}}
 }
 
 // taskHandle is a task's handle.
@@ -48,15 +55,15 @@ func (e *exchange) stateHandle(state string) handle {
 
 // give records whose the handle is. A task keeps its first owner. A state that
 // is given to two, because the server makes equal ones, binds nobody.
-func (o *owners) give(h handle, to owner) {
+func (o *owners) give(h handle, to grant) {
 	if len(h.id) > maxSessionID {
 		return
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if known, ok := o.of[h]; ok {
-		if known != to && to.use.Kind != policy.KindNone {
-			o.of[h] = owner{}
+		if known.owner != to.owner && to.use.Kind != policy.KindNone {
+			o.of[h] = grant{}
 		}
 		return
 	}
@@ -74,26 +81,39 @@ func (o *owners) may(h handle, who owner) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	known, ok := o.of[h]
-	return !ok || known == who || known == owner{}
+	return !ok || known.owner == who || known.owner == owner{}
 }
 
-// mayUseTask tells whether the task is this caller's.
+// called is what the task with that handle is the result of; zero if nobody saw.
+func (o *owners) called(h handle) policy.Object {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.of[h].called
+}
+
+// mayUseTask tells whether the task is this caller's, and of something that the
+// caller may still use: it tells the result of that.
 func (e *exchange) mayUseTask(id string) bool {
-	return e.handles.may(e.taskHandle(id), owner{caller: e.caller()})
+	h := e.taskHandle(id)
+	if !e.handles.may(h, owner{caller: e.caller()}) {
+		return false
+	}
+	called := e.handles.called(h)
+	return called.Kind == policy.KindNone || e.judge.Visible(e.question("tools/list", policy.Object{}, nil), called).Allowed
 }
 
 // own notes the handles that a result gives as the caller's.
 func (e *exchange) own(c *call, m *message) {
 	if id, ok := m.Member(m.Member(m.Result, "task"), "taskId").Text(); ok { // 2025-11-25
-		e.handles.give(e.taskHandle(id), owner{caller: e.caller()})
+		e.handles.give(e.taskHandle(id), grant{owner{caller: e.caller()}, c.object})
 	}
 	if m.Member(m.Result, "resultType").Is("task") { // the tasks extension
 		if id, ok := m.Member(m.Result, "taskId").Text(); ok {
-			e.handles.give(e.taskHandle(id), owner{caller: e.caller()})
+			e.handles.give(e.taskHandle(id), grant{owner{caller: e.caller()}, c.object})
 		}
 	}
 	if state, ok := m.Member(m.Result, "requestState").Text(); ok {
-		e.handles.give(e.stateHandle(state), owner{e.caller(), c.object})
+		e.handles.give(e.stateHandle(state), grant{owner: owner{e.caller(), c.object}})
 	}
 }
 

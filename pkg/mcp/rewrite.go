@@ -128,7 +128,8 @@ func (e *exchange) rewriteList(c *call, m *message, doc []byte) (out []byte, pro
 	if c.method == &toolsList && e.modern {
 		e.learnMirrors(list)
 	}
-	q := e.question(c.name, policy.Object{}, nil)
+	q := new(policy.Call)
+	*q = *e.question(c.name, policy.Object{}, nil) // tasks are asked about in between
 	var before, behind []edit
 	for _, ed := range e.privately(m) {
 		if ed.at < list.At {

@@ -151,10 +151,19 @@ func (s *session) remember(c *call) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.recent) == maxRecent {
-		oldest := max(0, slices.IndexFunc(s.recent, func(r recent) bool { return r.done }))
-		s.recent = slices.Delete(s.recent, oldest, oldest+1)
+		s.recent = forgetOld(s.recent)
 	}
 	s.recent = append(s.recent, recent{id: c.id.Key, method: c.method, name: c.name, object: c.object, token: c.token, denial: c.denial})
+}
+
+// forgetOld makes room: of the older half goes what was answered or, if that is
+// nothing, the oldest.
+func forgetOld(calls []recent) []recent {
+	old := slices.DeleteFunc(calls[:maxRecent/2:maxRecent/2], func(r recent) bool { return r.done })
+	if len(old) == maxRecent/2 {
+		return slices.Delete(calls, 0, 1)
+	}
+	return slices.Delete(calls, len(old), maxRecent/2)
 }
 
 // settled notes that the call with that id was answered: it may be forgotten first.

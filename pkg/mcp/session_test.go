@@ -103,11 +103,11 @@ func TestSessionsAreBounded(t *testing.T) {
 
 func TestOneCallerCannotPushOutAnothersHandles(t *testing.T) {
 	o := newOwners()
-	o.give(handle{id: "mine"}, owner{caller: caller{principal: planner}})
+	o.give(handle{id: "mine"}, grant{owner: owner{caller: caller{principal: planner}}})
 	for i := range maxHandles + 10 {
-		o.give(handle{id: fmt.Sprint(i)}, owner{caller: caller{principal: stealer}})
+		o.give(handle{id: fmt.Sprint(i)}, grant{owner: owner{caller: caller{principal: stealer}}})
 	}
-	o.give(handle{id: "mine"}, owner{caller: caller{principal: stealer}})
+	o.give(handle{id: "mine"}, grant{owner: owner{caller: caller{principal: stealer}}})
 	if o.may(handle{id: "mine"}, owner{caller: caller{principal: stealer}}) || !o.may(handle{id: "mine"}, owner{caller: caller{principal: planner}}) || len(o.of) != maxHandles+1 {
 		t.Errorf("%d handles", len(o.of))
 	}

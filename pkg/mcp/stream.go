@@ -156,8 +156,11 @@ func (s *stream) response(m *message, doc []byte) ([]byte, error) {
 		if c != nil && c.denial != nil {
 			return c.denial, nil // it was recorded when it was denied
 		}
-		if c != nil {
-			s.e.recordLater(c, m)
+		if c != nil && !s.e.recordLater(c, m).Allowed {
+			_, code, body := s.e.denied(c) // it was allowed when it was asked, and is not any more
+			c.record.ErrorCode, c.record.ResponseBytes = code, int64(len(body))
+			c.record.Finish(nil)
+			return body, nil
 		}
 	}
 	if c == nil {
@@ -174,11 +177,22 @@ func (s *stream) response(m *message, doc []byte) ([]byte, error) {
 	return body, nil
 }
 
-// recordLater starts a record of an answer to an earlier exchange's call.
-func (e *exchange) recordLater(c *call, m *message) {
+// recordLater starts a record of an answer to an earlier exchange's call, and decides
+// whether it may still be seen.
+func (e *exchange) recordLater(c *call, m *message) policy.Decision {
 	c.id, c.record = m.ID, e.newRecord()
 	c.record.Method, c.record.Object, c.record.ID = c.name, c.object, string(m.ID.Raw)
-	c.record.Status, c.record.Decision = 200, e.ask(c, c.object)
+	c.record.Status, c.record.Decision = 200, e.decideLater(c)
+	return c.record.Decision
+}
+
+// decideLater decides about a call whose arguments are not at hand any more: whether
+// it could be allowed with some.
+func (e *exchange) decideLater(c *call) policy.Decision {
+	if c.object.Kind == policy.KindNone || c.object.Kind == policy.KindUnknown || c.object.Kind == policy.KindTask {
+		return e.ask(c, c.object)
+	}
+	return e.judge.Visible(e.question(c.name, policy.Object{}, nil), c.object)
 }
 
 // singleLine makes the line breaks of an accepted JSON text spaces: they stand
