@@ -33,6 +33,7 @@ const (
 	noTLS      = "it has neither TLS nor authentication"
 	noCA       = "it has no CA"
 	endsStream = "a type that it does not know ends the stream, because it serves those only to the root namespace: a sidecar must not ask"
+	refuses    = "it refuses the file and "
 	noECDS     = "it serves agent policies as a type of their own and not by ECDS"
 )
 
@@ -62,7 +63,9 @@ func table() []contract {
 		{"authorization policies", authorizationPolicies, nil},
 		{"an ALLOW on what only requests show fails closed", failsClosed, nil},
 		{"a policy on trial", dryRun, nil},
+		{"a DENY on what only requests show denies nothing", deniesNothing, map[string]string{ours: refuses + "says that it would deny nothing"}},
 		{"STRICT", strict, nil},
+		{"STRICT by port", strictByPort, map[string]string{ours: refuses + "names what to write instead"}},
 		{"3,000 pods", manyPods, nil},
 	}
 }

@@ -261,3 +261,28 @@ func strict(s *scene) {
 	s.delete(workload)
 	j.rule(open)
 }
+
+// strictByPort: a port may be stricter than its workload, and less strict.
+func strictByPort(s *scene) {
+	server := s.pod("server")
+	s.apply(server.YAML())
+	j := s.judge(server)
+	elsewhere, known := caller{port: 9001}, caller{account: "planner", port: 9001}
+	lenient := peerAuthentication(s.namespace, "server", "{selector: {matchLabels: {app: server}}, mtls: {mode: STRICT}, portLevelMtls: {9001: {mode: PERMISSIVE}}}")
+	s.apply(lenient)
+	j.rule(ruling{name: "a port less strict", allow: []caller{planner, known, elsewhere}, deny: []caller{nobody}})
+	s.apply(peerAuthentication(s.namespace, "server", "{selector: {matchLabels: {app: server}}, mtls: {mode: PERMISSIVE}, portLevelMtls: {9001: {mode: STRICT}}}"))
+	j.rule(ruling{name: "a port more strict", allow: []caller{planner, known, nobody}, deny: []caller{elsewhere}})
+	s.delete(lenient)
+	j.rule(ruling{name: "neither", allow: []caller{planner, known, nobody, elsewhere}})
+}
+
+// A policy that denies by what only requests show denies no connection.
+func deniesNothing(s *scene) {
+	server := s.pod("server")
+	s.apply(server.YAML())
+	j := s.judge(server)
+	s.apply(authorization(s.namespace, "unseen", `{action: DENY, rules: [{to: [{operation: {methods: ["GET"]}}]}]}`))
+	j.knows("unseen", true)
+	j.rule(ruling{name: "a denied method", allow: []caller{planner, nobody}})
+}

@@ -44,8 +44,10 @@ func manyPods(s *scene) {
 	if first := again.since(0, addressType)[0]; len(first.updated) < crowd || !first.first {
 		s.Errorf("the first response has %d resources", len(first.updated))
 	}
-	for _, one := range gone[:1] {
-		s.delete(one)
-	}
+	few := s.client(server, demanded, nil)
+	s.ask(few, "/"+server.Address)
+	s.all(few, []string{"server"})
+	s.delete(gone[0])
 	s.eventually("a removal", func() bool { return len(j.within(addressType, s.uid("p"))) == crowd-1 })
+	s.all(few, []string{"server"}) // who asks for one is told of no other
 }
