@@ -16,7 +16,7 @@ STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 BUF         := go run github.com/bufbuild/buf/cmd/buf@v1.75.0
 
 # All build tags of tests that `make test` leaves out.
-TAGS := netns,conformance,spire,istiod,sdks
+TAGS := netns,conformance,spire,istiod,sdks,bypass
 
 # What the binaries say they are.
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
@@ -84,6 +84,10 @@ sdks: ## Let real MCP clients and servers of five SDKs meet through the sidecars
 .PHONY: interleavings
 interleavings: ## Admit connections amid changes in INTERLEAVINGS (10^6) random orders: no stale decision
 	go test -count=1 -timeout 10m -v -run NoInterleaving $(TESTFLAGS) ./pkg/admission -interleavings $(INTERLEAVINGS)
+
+.PHONY: bypass
+bypass: ## Try to get past our policy and past Envoy's MCP filter, side by side, at real servers; needs npm and python3
+	go test -tags bypass -count=1 -v -timeout 15m $(TESTFLAGS) -run Sidecars ./pkg/meshtest/bypass
 
 .PHONY: netns
 netns: ## Run the tests that need network namespaces, iptables and ip
