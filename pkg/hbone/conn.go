@@ -318,7 +318,7 @@ func (c *conn) abort(err error) {
 	}
 	c.mu.Unlock()
 	for _, t := range streams {
-		c.reset(t, http2.ErrCodeCancel, &brokenError{err})
+		c.reset(t, codeBroken, &brokenError{err})
 		t.finish(&brokenError{err})
 	}
 	c.fail(&connError{http2.ErrCodeNo, err.Error()})

@@ -7,6 +7,12 @@ import (
 	"golang.org/x/net/http2"
 )
 
+// codeBroken is how we reset a tunnel that has not ended as it should. RFC 9113
+// §8.5 has CONNECT_ERROR for what becomes of the TCP connection behind it, but
+// Envoy shows its client a normal end then, and ztunnel does for CANCEL and
+// NO_ERROR. Both show this one for what it is.
+const codeBroken = http2.ErrCodeInternal
+
 // A StatusError is an answer to CONNECT other than 200.
 type StatusError struct{ Status int }
 

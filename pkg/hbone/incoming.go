@@ -104,6 +104,6 @@ func (s *Server) close(in *Incoming) {
 		_ = in.Reject(http.StatusServiceUnavailable) // the peer is gone, or knows now
 		return
 	}
-	in.t.reset(http2.ErrCodeCancel) // nothing if it has ended
+	in.t.reset(codeBroken) // nothing if it has ended
 	in.t.closeRead()
 }

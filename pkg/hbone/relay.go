@@ -2,7 +2,6 @@ package hbone
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -10,7 +9,6 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/net/http2"
 	"golang.org/x/sys/unix"
 
 	"github.com/outrigger-mesh/outrigger/pkg/relay"
@@ -208,25 +206,16 @@ func (s *socketRelay) failed(err error) {
 		t.recvErr = err
 	}
 	t.dropQueue()
-	// RFC 9113 §8.5: an error of the TCP connection is CONNECT_ERROR. Our own
-	// decision to cut is CANCEL.
-	code := http2.ErrCodeConnect
-	if errors.Is(err, errCut) {
-		code = http2.ErrCodeCancel
-	}
-	t.c.reset(t, code, &ResetError{Code: code})
+	t.c.reset(t, codeBroken, &ResetError{Code: codeBroken})
 	relay.Abort(s.c) // to close it is for who relays: it waits for others, and here may be the read loop
 	t.recvCond.Broadcast()
 }
 
-var errCut = errors.New("cut")
-
 // A cutError is the end of the relay's context.
 type cutError struct{ cause error }
 
-func (e *cutError) Error() string        { return fmt.Sprintf("relay cut: %v", e.cause) }
-func (e *cutError) Unwrap() error        { return e.cause }
-func (e *cutError) Is(target error) bool { return target == errCut }
+func (e *cutError) Error() string { return fmt.Sprintf("relay cut: %v", e.cause) }
+func (e *cutError) Unwrap() error { return e.cause }
 
 func (s *socketRelay) cut(cause error) {
 	s.t.mu.Lock()

@@ -158,10 +158,10 @@ func (t *Tunnel) closeWrite() error {
 	return c.w.flushLocked()
 }
 
-// Reset ends both directions at once (RST_STREAM CANCEL): the peer's app sees a reset.
+// Reset ends both directions at once (RST_STREAM): the peer's app sees a reset.
 func (t *Tunnel) Reset() error {
-	t.reset(http2.ErrCodeCancel)
-	t.finish(&ResetError{Code: http2.ErrCodeCancel})
+	t.reset(codeBroken)
+	t.finish(&ResetError{Code: codeBroken})
 	return nil
 }
 
@@ -186,7 +186,7 @@ func (t *Tunnel) Close() error {
 	}
 	code := http2.ErrCodeNo
 	if unread {
-		code = http2.ErrCodeCancel
+		code = codeBroken
 	}
 	t.c.reset(t, code, net.ErrClosed)
 	t.closeRead()
