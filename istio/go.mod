@@ -1,10 +1,17 @@
+// What tests need of Istio and Kubernetes, apart from our own module: their protobuf
+// names are ours too, and their requirements must not become ours. Here, and
+// nowhere else, their versions are pinned.
 module github.com/outrigger-mesh/outrigger/istio
 
 go 1.26.0
 
 toolchain go1.26.9
 
-require istio.io/istio v0.0.0-20260827124520-eed52ebb66ad
+require (
+	istio.io/istio v0.0.0-20260827124520-eed52ebb66ad
+	k8s.io/apimachinery v0.36.1
+	k8s.io/client-go v0.36.1
+)
 
 require (
 	cel.dev/expr v0.25.1 // indirect
@@ -184,9 +191,7 @@ require (
 	istio.io/client-go v1.31.0-rc.0.0.20260824155257-512e1cfc6c15 // indirect
 	k8s.io/api v0.36.1 // indirect
 	k8s.io/apiextensions-apiserver v0.36.1 // indirect
-	k8s.io/apimachinery v0.36.1 // indirect
 	k8s.io/apiserver v0.36.1 // indirect
-	k8s.io/client-go v0.36.1 // indirect
 	k8s.io/cloud-provider v0.36.1 // indirect
 	k8s.io/cluster-bootstrap v0.0.0 // indirect
 	k8s.io/component-base v0.36.1 // indirect
