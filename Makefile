@@ -96,7 +96,8 @@ netns: ## Run the tests that need network namespaces, iptables and ip
 
 .PHONY: spire
 spire: ## Get certificates from a real SPIRE, built once into the cache (three CPU-minutes)
-	@dir=$$(pkg/identity/testdata/build-spire.sh) && OUTRIGGER_SPIRE=$$dir go test -tags spire -count=1 -run SPIRE $(TESTFLAGS) ./pkg/identity
+	@dir=$$(pkg/meshtest/spire/build.sh) && packages=$$(.ci/tagged spire) && \
+	OUTRIGGER_SPIRE=$$dir go test -tags spire -count=1 -run SPIRE $(TESTFLAGS) $$packages
 
 .PHONY: istio-testbed
 istio-testbed: ## Build a real istiod and kube-apiserver into the cache, once (about 10 minutes), and say where

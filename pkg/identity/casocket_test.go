@@ -2,6 +2,8 @@ package identity
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -139,6 +141,9 @@ func TestTheCASignsOverARealSocket(t *testing.T) {
 	svid := await(t, ca, present)
 	if svid.Principal != planner || svid.Bundles[local] == nil || len(svid.Bundles) != 1 {
 		t.Errorf("%v with roots of %d domains", svid.Principal, len(svid.Bundles))
+	}
+	if key, ok := svid.Certificate.PrivateKey.(*ecdsa.PrivateKey); !ok || key.Curve != elliptic.P256() {
+		t.Errorf("the key is a %T", svid.Certificate.PrivateKey)
 	}
 	if life := time.Until(svid.NotAfter); life > time.Hour || life < 50*time.Minute {
 		t.Errorf("life of %v", life)

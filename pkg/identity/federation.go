@@ -58,14 +58,14 @@ func (f *federation) raise(domain string, err error) {
 }
 
 // trouble is which bundles are not in use and since when, by name of the domain.
-func (f *federation) trouble() (err error, since time.Time) {
+func (f *federation) trouble() (since time.Time, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, domain := range slices.Sorted(maps.Keys(f.alarms)) {
 		a := f.alarms[domain]
-		err, since = errors.Join(err, a.err), older(since, a.since)
+		since, err = older(since, a.since), errors.Join(err, a.err)
 	}
-	return err, since
+	return since, err
 }
 
 // run keeps the roots fresh until ctx ends.

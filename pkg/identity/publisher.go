@@ -29,7 +29,7 @@ func (p *publisher) Err() error {
 	if p.federation == nil {
 		return p.current.Err()
 	}
-	foreign, _ := p.federation.trouble()
+	_, foreign := p.federation.trouble()
 	return errors.Join(p.current.Err(), foreign)
 }
 
@@ -38,7 +38,7 @@ func (p *publisher) Err() error {
 func (p *publisher) FailingSince() time.Time {
 	since := p.current.FailingSince()
 	if p.federation != nil {
-		_, foreign := p.federation.trouble()
+		foreign, _ := p.federation.trouble()
 		since = older(since, foreign)
 	}
 	return since

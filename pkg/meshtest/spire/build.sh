@@ -1,10 +1,10 @@
 #!/bin/sh
-# Builds spire-server and spire-agent for the test with build tag "spire" and
+# Builds spire-server and spire-agent for the tests with build tag "spire" and
 # prints the directory they are in. It takes three CPU-minutes the first time
 # and nothing after that: the result is kept in $OUTRIGGER_CACHE (default
 # ~/.cache/outrigger). The server needs a C compiler, for SQLite.
 #
-#   OUTRIGGER_SPIRE=$(pkg/identity/testdata/build-spire.sh) go test -tags spire -run SPIRE ./pkg/identity
+#   OUTRIGGER_SPIRE=$(pkg/meshtest/spire/build.sh) go test -tags spire -run SPIRE ./pkg/identity ./pkg/meshtest
 set -eu
 
 version=v1.13.0
@@ -30,7 +30,7 @@ chmod -R u+w spire
 cd spire
 
 # Plugins for clouds, clusters and hardware are three quarters of the build, and
-# the test configures none of them: they are left out of the lists of built-in
+# the tests configure none of them: they are left out of the lists of built-in
 # plugins. All else is SPIRE as it was released.
 unused='aws[a-z0-9]*|azure[a-z0-9]*|gcp[a-z0-9]*|gcsbundle|k8s[a-z0-9]*|docker|systemd|windows|vault|ejbca|certmanager|tpmdevid|sshpop|x509pop|httpchallenge'
 for list in pkg/server/catalog/*.go pkg/agent/catalog/*.go; do
