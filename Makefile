@@ -16,7 +16,7 @@ STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 BUF         := go run github.com/bufbuild/buf/cmd/buf@v1.75.0
 
 # All build tags of tests that `make test` leaves out.
-TAGS := netns,conformance,spire,istiod,sdks,bypass
+TAGS := netns,conformance,spire,istiod,sdks,bypass,peers
 
 # What the binaries say they are.
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
@@ -93,6 +93,11 @@ bypass: ## Try to get past our policy and past Envoy's MCP filter, side by side,
 netns: ## Run the tests that need network namespaces, iptables and ip
 	@packages=$$(.ci/tagged netns) && echo go test -tags netns $$packages && \
 	go test -tags netns -count=1 -timeout 10m $(TESTFLAGS) $$packages
+
+.PHONY: peers
+peers: ## Put a real Envoy and Node's HTTP/2 at either end of our tunnels; needs python3 and node
+	pkg/meshtest/peers/install.sh
+	go test -tags peers -count=1 -timeout 5m $(TESTFLAGS) ./pkg/meshtest/peers
 
 .PHONY: spire
 spire: ## Get certificates from a real SPIRE, built once into the cache (three CPU-minutes)
