@@ -62,6 +62,7 @@ func (s *Sidecar) Run(ctx context.Context) (err error) {
 		case <-ctx.Done():
 		}
 	}()
+	collectLess()
 	listeners, err := s.listen(ctx)
 	if err != nil {
 		return err
@@ -133,6 +134,7 @@ func (s *Sidecar) feed(ctx context.Context, g *errgroup.Group) {
 		g.Go(func() error { return s.policies.Run(ctx) })
 	}
 	g.Go(func() error { s.register.Run(ctx); return nil })
+	g.Go(func() error { new(governor).run(ctx); return nil })
 	g.Go(func() error { // open tunnels are checked again when roots, certificates or revocations change
 		return s.mutual.Watch(ctx, func() {
 			s.server.Recheck()

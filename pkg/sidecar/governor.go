@@ -1,0 +1,89 @@
+package sidecar
+
+import (
+	"context"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"syscall"
+	"time"
+)
+
+const (
+	governInterval = 100 * time.Millisecond
+	// growAt and shrinkAt are shares of the processors in use. Between them nothing changes.
+	growAt, shrinkAt = 0.75, 0.5
+	// calmIntervals is how long half of them must have sufficed before the others are given up.
+	calmIntervals = 10
+	// gcPercent lets garbage be twice what is alive: what is alive is small, and
+	// the default would collect every few megabytes.
+	gcPercent = 200
+)
+
+// A governor has no more processors run Go code (GOMAXPROCS) than the load
+// needs. The scheduler wakes an idle one whenever there may be work, only to
+// find that it was done meanwhile: for a relay on a quiet node that is a
+// seventh of all it costs.
+type governor struct {
+	most int // what the machine, the cgroup or GOMAXPROCS allows
+	now  int
+	calm int // intervals in which half had sufficed
+}
+
+// run governs until ctx ends.
+func (g *governor) run(ctx context.Context) {
+	g.most = runtime.GOMAXPROCS(0)
+	g.now = g.most
+	if g.most == 1 {
+		return
+	}
+	defer runtime.GOMAXPROCS(g.most)
+	tick := time.NewTicker(governInterval)
+	defer tick.Stop()
+	used, at := cpuTime(), time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		u, t := cpuTime(), time.Now()
+		before := g.now
+		if g.decide(float64(u-used) / float64(t.Sub(at))); g.now != before {
+			runtime.GOMAXPROCS(g.now)
+		}
+		used, at = u, t
+	}
+}
+
+// decide chooses how many processors run, by how many were busy in the last interval.
+func (g *governor) decide(busy float64) {
+	switch {
+	case busy > growAt*float64(g.now):
+		g.calm = 0
+		g.now = min(2*g.now, g.most)
+	case g.now > 1 && busy < shrinkAt*float64(g.now/2):
+		if g.calm++; g.calm >= calmIntervals {
+			g.calm = 0
+			g.now /= 2
+		}
+	default:
+		g.calm = 0
+	}
+}
+
+// cpuTime is what the process has used, user and system.
+func cpuTime() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0 // it cannot fail with these arguments; nothing would be governed
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// collectLess makes the garbage collector run less often, unless the operator has chosen.
+func collectLess() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
+}
