@@ -97,8 +97,10 @@ func framingField(name string) bool {
 }
 
 // goApp is a net/http server that notes what it read to the end.
-func goApp(t testing.TB, seen *sightings) string {
-	return app(t, func(w http.ResponseWriter, r *http.Request) {
+func goApp(t testing.TB, seen *sightings) string { return app(t, notes(seen)) }
+
+func notes(seen *sightings) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
 			return
@@ -112,7 +114,7 @@ func goApp(t testing.TB, seen *sightings) string {
 			}
 		}
 		seen.add(s)
-	})
+	}
 }
 
 // note is a layer that notes what the engine decides on.
@@ -219,9 +221,11 @@ func TestNetHTTPReadsWhatWeDecidedOn(t *testing.T) {
 	differ(t, goApp(t, &theirs), theirs.take)
 }
 
-// TestNodeReadsWhatWeDecidedOn needs Node. Where it is missing the test proves
-// nothing and says so; OUTRIGGER_NODE makes that a failure, and may name the binary.
-func TestNodeReadsWhatWeDecidedOn(t *testing.T) {
+// nodeApp starts testdata/app.js and returns its address and what it has read since it
+// was last asked. Where Node is missing the test proves nothing and says so;
+// OUTRIGGER_NODE makes that a failure, and may name the binary.
+func nodeApp(t *testing.T, args ...string) (addr string, theirs func() []sighting) {
+	t.Helper()
 	node := os.Getenv("OUTRIGGER_NODE")
 	path, err := exec.LookPath(or2(node, "node"))
 	if err != nil {
@@ -229,9 +233,9 @@ func TestNodeReadsWhatWeDecidedOn(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Log("no node on this machine: nothing was compared")
-		return
+		return "", nil
 	}
-	cmd := exec.Command(path, "--max-http-header-size=65536", "testdata/app.js")
+	cmd := exec.Command(path, append([]string{"--max-http-header-size=65536", "testdata/app.js"}, args...)...)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -244,14 +248,16 @@ func TestNodeReadsWhatWeDecidedOn(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	defer cmd.Wait()
-	defer in.Close() // it ends with its input
+	t.Cleanup(func() {
+		in.Close() // it ends with its input
+		cmd.Wait()
+	})
 	lines := bufio.NewReader(out)
 	port, err := lines.ReadString('\n')
 	if err != nil {
 		t.Fatal(err)
 	}
-	differ(t, "127.0.0.1:"+strings.TrimSpace(port), func() (all []sighting) {
+	return "127.0.0.1:" + strings.TrimSpace(port), func() (all []sighting) {
 		io.WriteString(in, "?\n") // answered with what was read since
 		line, err := lines.ReadString('\n')
 		if err != nil {
@@ -268,7 +274,13 @@ func TestNodeReadsWhatWeDecidedOn(t *testing.T) {
 			slices.Sort(all[i].Header)
 		}
 		return all
-	})
+	}
+}
+
+func TestNodeReadsWhatWeDecidedOn(t *testing.T) {
+	if addr, theirs := nodeApp(t); addr != "" {
+		differ(t, addr, theirs)
+	}
 }
 
 // latin1 returns the bytes that Node reads as the characters of s.

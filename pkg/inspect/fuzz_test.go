@@ -3,6 +3,7 @@ package inspect
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -12,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/net/http2"
 )
 
 // A tape is a connection that yields bytes in small pieces and takes any.
@@ -177,4 +180,53 @@ func FuzzResponse(f *testing.F) {
 			t.Fatalf("%q: passed on with %v, read as %d %q with %v", raw, err, std.StatusCode, got, err2)
 		}
 	})
+}
+
+// FuzzStream holds a request in HTTP/2 that is let pass to being the same one when it is
+// written as HTTP/1.1 and read back, and the engine to surviving any frames.
+func FuzzStream(f *testing.F) {
+	for _, c := range streamCases(f) {
+		f.Add(c.frames(f))
+	}
+	f.Fuzz(func(t *testing.T, frames []byte) {
+		if len(frames) > 1<<16 {
+			return
+		}
+		near, far := net.Pipe()
+		check := func(Handler) Handler {
+			return HandlerFunc(func(ctx context.Context, x *Exchange) (*Response, error) {
+				sameInHTTP1(t, x.Request)
+				io.Copy(io.Discard, x.Request.Body)
+				return Reply(200, "", nil), nil
+			})
+		}
+		served := make(chan struct{})
+		go func() {
+			defer close(served)
+			Serve(context.Background(), far, Config{Conversation: &Conversation{}, Layers: []Layer{check}})
+		}()
+		go io.Copy(io.Discard, near)
+		near.SetDeadline(time.Now().Add(10 * time.Second))
+		io.WriteString(near, http2.ClientPreface)
+		http2.NewFramer(near, nil).WriteSettings()
+		near.Write(frames)
+		near.Close()
+		<-served
+	})
+}
+
+func sameInHTTP1(t *testing.T, r *Request) {
+	head, err := appendRequest(nil, r)
+	if err != nil {
+		t.Fatalf("%+v cannot be written: %v", r, err)
+	}
+	l := Limits{}.withDefaults()
+	again, err := parseRequest(string(head), &l)
+	if err != nil {
+		t.Fatalf("%q is refused in HTTP/1.1: %v", head, err)
+	}
+	a := &again.request
+	if a.Method != r.Method || a.Target != r.Target || a.Path != r.Path || a.RawQuery != r.RawQuery || a.Host != r.Host || a.ContentLength != r.ContentLength {
+		t.Errorf("%+v is %+v in HTTP/1.1", r, a)
+	}
 }
