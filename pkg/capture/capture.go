@@ -21,7 +21,7 @@ type Config struct {
 	// are redirected here and go where they were going.
 	Forward string
 
-	KeepAlive time.Duration // of silence before a peer is probed, and between probes; 0 means 15s
+	KeepAlive time.Duration // of silence before a peer on another machine is probed, and between probes; 0 means 15s
 }
 
 // A Listener accepts TCP connections. It is a net.Listener whose connections are
@@ -82,10 +82,10 @@ func (l *Listener) Accept() (net.Conn, error) {
 }
 
 func (l *Listener) adopt(tcp *net.TCPConn) (*Conn, error) {
-	if err := tcp.SetKeepAliveConfig(l.keep); err != nil {
-		return nil, fmt.Errorf("set keep-alive: %w", err)
-	}
 	c := &Conn{TCPConn: tcp, Source: addrPort(tcp.RemoteAddr()), Local: addrPort(tcp.LocalAddr()), Forward: l.forward}
+	if err := keep(tcp, c.Local.Addr(), c.Source.Addr(), l.keep); err != nil {
+		return nil, err
+	}
 	c.Original = c.Local
 	if l.forward != "" {
 		return c, nil
@@ -105,6 +105,18 @@ func (l *Listener) adopt(tcp *net.TCPConn) (*Conn, error) {
 func addrPort(a net.Addr) netip.AddrPort {
 	ap := a.(*net.TCPAddr).AddrPort()
 	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+}
+
+// keep has a connection probed, unless both ends are on this machine: then the
+// kernel itself tells of an end that is gone.
+func keep(c *net.TCPConn, local, remote netip.Addr, k net.KeepAliveConfig) error {
+	if local == remote || local.IsLoopback() || remote.IsLoopback() {
+		return nil
+	}
+	if err := c.SetKeepAliveConfig(k); err != nil {
+		return fmt.Errorf("set keep-alive: %w", err)
+	}
+	return nil
 }
 
 func keepAlive(d time.Duration) net.KeepAliveConfig {

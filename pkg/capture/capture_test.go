@@ -151,3 +151,33 @@ func BenchmarkAccept(b *testing.B) {
 		c.Close()
 	}
 }
+
+func TestOnlyConnectionsToOtherMachinesAreProbed(t *testing.T) {
+	l := listen(t, Config{Address: "127.0.0.1:0"})
+	accepted := call(t, l, l.Addr().String())
+	dialled, err := (&Dialer{}).Dial(t.Context(), l.Addr().(*net.TCPAddr).AddrPort())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dialled.Close()
+	probed := func(c *net.TCPConn) (on int) {
+		raw, err := c.SyscallConn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := raw.Control(func(fd uintptr) { on, err = syscall.GetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_KEEPALIVE) }); err != nil {
+			t.Fatal(err)
+		}
+		return on
+	}
+	if probed(accepted.TCPConn) != 0 || probed(dialled.(*net.TCPConn)) != 0 {
+		t.Error("a connection within this machine is probed")
+	}
+	a, b := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2")
+	if err := keep(accepted.TCPConn, a, a, keepAlive(0)); err != nil || probed(accepted.TCPConn) != 0 {
+		t.Errorf("a connection from an address to itself is probed: %v", err)
+	}
+	if err := keep(accepted.TCPConn, a, b, keepAlive(0)); err != nil || probed(accepted.TCPConn) != 1 {
+		t.Errorf("a connection to another machine is not probed: %v", err)
+	}
+}
