@@ -15,7 +15,7 @@ import (
 const (
 	// flushDelay is how long the first line of a batch waits for others. It
 	// bounds how often a busy data path has to wake the writer.
-	flushDelay = 2 * time.Millisecond
+	flushDelay = 20 * time.Millisecond
 	// batchSize is how many bytes are worth a write at once.
 	batchSize = 64 << 10
 	// complaintInterval is how often a sink that loses lines says so.
