@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/outrigger-mesh/outrigger/pkg/admission"
 	"github.com/outrigger-mesh/outrigger/pkg/identity"
@@ -148,9 +149,35 @@ func (p *Proxy) carry(ctx context.Context, a *arrival, entry *admission.Entry, d
 		down.Close()
 		return fmt.Errorf("connection to the app %T cannot half-close", app)
 	}
-	result := relay.Copy(ctx, down, up)
+	settled := p.open(a)
+	result := relay.CopyMetered(ctx, down, up, relay.Reversed(a.record)) // what the peer sends is what the record calls received
+	settled()
 	a.record.BytesReceived, a.record.BytesSent = result.Sent, result.Received
 	return a.ended(cause(ctx, result.Err))
+}
+
+// peerPatience is how long the metrics of a connection wait for who its peer is.
+const peerPatience = time.Second
+
+// open counts the connection as opened: at once or, where the peer may still
+// become known, a little later. What it returns must be called before anybody
+// else uses the record.
+func (p *Proxy) open(a *arrival) (settled func()) {
+	if p.Want == nil || a.record.SourceWorkload != nil {
+		a.record.Open()
+		return func() {}
+	}
+	done := make(chan struct{})
+	timer := time.AfterFunc(peerPatience, func() {
+		defer close(done)
+		p.peer(a, p.Store.Snapshot())
+		a.record.Open()
+	})
+	return func() {
+		if !timer.Stop() {
+			<-done
+		}
+	}
 }
 
 // ended notes in the record why an open connection was cut, and passes err on.

@@ -228,7 +228,8 @@ func (p *Proxy) carry(ctx context.Context, d *departure, entry *admission.Entry,
 	if d.port.Protocol == policy.ProtocolMCP {
 		err = p.inspect(ctx, d, down, up)
 	} else {
-		result := relay.Copy(ctx, down.TCPConn, up)
+		d.record.Open()
+		result := relay.CopyMetered(ctx, down.TCPConn, up, d.record)
 		d.record.BytesSent, d.record.BytesReceived = result.Sent, result.Received
 		err = result.Err
 	}

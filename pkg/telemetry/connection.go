@@ -34,10 +34,14 @@ type Connection struct {
 
 	recorder *Recorder
 	start    time.Time
-	series   *series // set by Open
+	series   atomic.Pointer[series] // set by Open
 	sent     atomic.Int64
 	received atomic.Int64
 	closed   atomic.Bool
+
+	mu            sync.Mutex // guards what follows, and that series is set
+	earlySent     int64      // counted before Open, and by no metric yet
+	earlyReceived int64
 
 	encode  sync.Once // of what follows, by the first call that finishes
 	encoded fragments
@@ -58,16 +62,21 @@ func (c *Connection) fragments(r *Recorder) *fragments {
 }
 
 // Open counts the connection as opened. Call it when both ends and the
-// decision are known, before the first Sent, Received or Call; Close does it
-// for those that were not opened, unless they failed before anything was
+// decision are known, before the first Call; Sent and Received may come
+// before it. Close does it for those that were not opened, unless they failed before anything was
 // decided: these are only logged, as "connection failed".
 func (c *Connection) Open() {
-	if c.recorder == nil || c.series != nil {
+	if c.recorder == nil || c.series.Load() != nil {
 		return
 	}
 	c.completeOwnEnd()
-	c.series = c.recorder.metrics.series(c)
-	c.series.opened.Inc()
+	s := c.recorder.metrics.series(c)
+	s.opened.Inc()
+	c.mu.Lock()
+	c.series.Store(s)
+	s.countSent(c.Direction, c.earlySent)
+	s.countReceived(c.Direction, c.earlyReceived)
+	c.mu.Unlock()
 	if decided(&c.Decision) {
 		c.recorder.metrics.decision(c.Direction, "connection", &c.Decision)
 	}
@@ -75,20 +84,34 @@ func (c *Connection) Open() {
 }
 
 // Sent counts n bytes that went towards the peer, while the connection lives.
-// It may be called beside Received. Without it, Close counts BytesSent.
+// It may be called beside Received and Open. Without it, Close counts BytesSent.
 func (c *Connection) Sent(n int64) {
 	c.sent.Add(n)
-	if c.series != nil {
-		c.series.countSent(c.Direction, n)
+	if s := c.opened(&c.earlySent, n); s != nil {
+		s.countSent(c.Direction, n)
 	}
 }
 
 // Received counts n bytes that came from the peer, while the connection lives.
 func (c *Connection) Received(n int64) {
 	c.received.Add(n)
-	if c.series != nil {
-		c.series.countReceived(c.Direction, n)
+	if s := c.opened(&c.earlyReceived, n); s != nil {
+		s.countReceived(c.Direction, n)
 	}
+}
+
+// opened returns the series. While there is none, n waits in early for it.
+func (c *Connection) opened(early *int64, n int64) *series {
+	if s := c.series.Load(); s != nil {
+		return s
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.series.Load()
+	if s == nil {
+		*early += n
+	}
+	return s
 }
 
 // Close writes the record; err is why the connection ended, nil if it simply did.
@@ -98,11 +121,11 @@ func (c *Connection) Close(err error) {
 	}
 	r := c.recorder
 	r.metrics.sockets(c.Direction).Dec()
-	early := err != nil && c.series == nil && !decided(&c.Decision)
+	early := err != nil && c.series.Load() == nil && !decided(&c.Decision)
 	if !early {
 		c.Open()
 		c.settleBytes()
-		c.series.closed.Inc()
+		c.series.Load().closed.Inc()
 		if c.Flags != "" && c.Flags != "-" {
 			r.metrics.failed(c).Inc()
 		}
@@ -116,12 +139,12 @@ func (c *Connection) Close(err error) {
 
 // settleBytes makes the fields and the live counts agree.
 func (c *Connection) settleBytes() {
-	sent, received := c.sent.Load(), c.received.Load()
+	series, sent, received := c.series.Load(), c.sent.Load(), c.received.Load()
 	if missing := c.BytesSent - sent; missing > 0 {
-		c.series.countSent(c.Direction, missing)
+		series.countSent(c.Direction, missing)
 	}
 	if missing := c.BytesReceived - received; missing > 0 {
-		c.series.countReceived(c.Direction, missing)
+		series.countReceived(c.Direction, missing)
 	}
 	c.BytesSent = max(c.BytesSent, sent)
 	c.BytesReceived = max(c.BytesReceived, received)

@@ -154,7 +154,7 @@ func (m *metrics) call(c *Call, took time.Duration, err error) {
 	if !ok {
 		method = len(knownMethods)
 	}
-	m.callCounter(c.connection.series, method, outcomeOf(c, err)).Inc()
+	m.callCounter(c.connection.series.Load(), method, outcomeOf(c, err)).Inc()
 	m.observer(c.connection.Direction, method).Observe(took.Seconds())
 	m.decision(c.connection.Direction, "call", &c.Decision)
 }

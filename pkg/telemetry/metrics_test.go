@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -225,4 +226,28 @@ func TestNewRejects(t *testing.T) {
 			t.Errorf("%+v was accepted", c)
 		}
 	}
+}
+
+func TestBytesBeforeOpenAreCountedOnce(t *testing.T) {
+	b := newBench(t, Config{Self: githubSelf})
+	defer b.close(t)
+	labels := fmt.Sprintf(plannerToGithub, "-")
+	c := b.inbound()
+	const goroutines, each = 4, 1000
+	var counting sync.WaitGroup
+	for range goroutines {
+		counting.Go(func() {
+			for range each {
+				c.Sent(1)
+				c.Received(2)
+			}
+		})
+	}
+	c.Open()
+	counting.Wait()
+	expect(t, b.Recorder, "istio_tcp_sent_bytes_total", fmt.Sprintf("istio_tcp_sent_bytes_total{%s} %d", labels, goroutines*each))
+	expect(t, b.Recorder, "istio_tcp_received_bytes_total", fmt.Sprintf("istio_tcp_received_bytes_total{%s} %d", labels, 2*goroutines*each))
+	c.BytesSent, c.BytesReceived = goroutines*each, 2*goroutines*each
+	c.Close(nil)
+	expect(t, b.Recorder, "istio_tcp_sent_bytes_total", fmt.Sprintf("istio_tcp_sent_bytes_total{%s} %d", labels, goroutines*each))
 }

@@ -130,7 +130,7 @@ func serviceName(n mesh.Name) string {
 
 // failed is the counter of connections that ended with a flag.
 func (m *metrics) failed(c *Connection) prometheus.Counter {
-	v := c.series.values
+	v := c.series.Load().values
 	v[atFlags] = c.Flags
 	return m.failures.WithLabelValues(v[:]...)
 }
