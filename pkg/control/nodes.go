@@ -40,7 +40,7 @@ type nodes struct {
 type node struct {
 	NodeStatus
 	principal mesh.Principal
-	names     int
+	names     map[string]bool // subscribed to, by type and name
 	types     map[string]*TypeStatus
 }
 
@@ -80,7 +80,7 @@ func (n *nodes) OnDeltaStreamOpen(ctx context.Context, id int64, _ string) error
 	if len(n.open) >= n.limit {
 		return status.Error(codes.ResourceExhausted, "too many streams")
 	}
-	n.open[id] = &node{principal: principal, types: map[string]*TypeStatus{},
+	n.open[id] = &node{principal: principal, names: map[string]bool{}, types: map[string]*TypeStatus{},
 		NodeStatus: NodeStatus{Principal: principal.String(), Address: address, Since: time.Now()}}
 	return nil
 }
@@ -110,10 +110,9 @@ func (n *nodes) OnStreamDeltaRequest(id int64, r *discoveryv3.DeltaDiscoveryRequ
 		}
 		s.ID = printable(r.GetNode().GetId(), 256)
 	}
-	if s.names += len(r.GetResourceNamesSubscribe()); s.names > maxNames {
-		return status.Error(codes.ResourceExhausted, "too many subscribed names")
+	if err := s.subscribe(r); err != nil {
+		return err
 	}
-	s.names = max(0, s.names-len(r.GetResourceNamesUnsubscribe()))
 	t := s.types[r.GetTypeUrl()]
 	if t == nil {
 		if len(s.types) == maxTypes {
@@ -123,6 +122,21 @@ func (n *nodes) OnStreamDeltaRequest(id int64, r *discoveryv3.DeltaDiscoveryRequ
 		s.types[r.GetTypeUrl()] = t
 	}
 	n.noteAnswer(s, t, r)
+	return nil
+}
+
+// subscribe counts the names that the stream holds. A name may be ended and
+// begun again any number of times.
+func (s *node) subscribe(r *discoveryv3.DeltaDiscoveryRequest) error {
+	for _, name := range r.GetResourceNamesSubscribe() {
+		s.names[r.GetTypeUrl()+" "+name] = true
+	}
+	for _, name := range r.GetResourceNamesUnsubscribe() {
+		delete(s.names, r.GetTypeUrl()+" "+name)
+	}
+	if len(s.names) > maxNames {
+		return status.Error(codes.ResourceExhausted, "too many subscribed names")
+	}
 	return nil
 }
 

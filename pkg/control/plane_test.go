@@ -6,6 +6,10 @@ import (
 	"strings"
 	"testing"
 
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	"github.com/outrigger-mesh/outrigger/pkg/xds"
 )
 
@@ -178,4 +182,25 @@ func TestOnDemandAnswersEveryName(t *testing.T) {
 	eventually(t, "the negative answer", func() bool { return calls() == before+1 })
 	l.write("mesh.yaml", fmt.Sprintf(workloadYAML, "planner", "agents", "10.1.0.5")+fmt.Sprintf(workloadYAML, "late", "agents", "10.9.9.9")+svc+member)
 	eventually(t, "what was absent appears", r.has(AddressType, planner, gh, github, "Kubernetes//Pod/agents/late"))
+}
+
+// A sidecar asks for the same names again and again, and holds no more for that.
+func TestNamesAreCountedOnce(t *testing.T) {
+	s := &node{names: map[string]bool{}}
+	begin := &discoveryv3.DeltaDiscoveryRequest{TypeUrl: AddressType, ResourceNamesSubscribe: []string{"a"}}
+	end := &discoveryv3.DeltaDiscoveryRequest{TypeUrl: AddressType, ResourceNamesSubscribe: []string{"nothing"}, ResourceNamesUnsubscribe: []string{"a"}}
+	for range maxNames + 1 {
+		for _, r := range []*discoveryv3.DeltaDiscoveryRequest{begin, end} {
+			if err := s.subscribe(r); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	many := &discoveryv3.DeltaDiscoveryRequest{TypeUrl: AddressType}
+	for i := range maxNames {
+		many.ResourceNamesSubscribe = append(many.ResourceNamesSubscribe, fmt.Sprint(i))
+	}
+	if err := s.subscribe(many); status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("%d names: %v", len(s.names), err)
+	}
 }
