@@ -32,6 +32,13 @@ func workload(w *mesh.Workload) Workload {
 		Hostname: w.Hostname, Capacity: w.Capacity, NativeTunnel: w.NativeTunnel, AuthorizationPolicies: w.AuthorizationPolicies,
 		WorkloadIPs: make([]string, 0, len(w.Addresses)), ApplicationTunnel: ApplicationTunnel{Protocol: "NONE"},
 	}
+	d.HostNetwork = w.HostNetwork
+	for name, ports := range w.Services {
+		if d.Services == nil {
+			d.Services = map[string]map[string]uint16{}
+		}
+		d.Services[name.String()] = portMap(ports)
+	}
 	for _, a := range w.Addresses {
 		d.WorkloadIPs = append(d.WorkloadIPs, a.String())
 	}
@@ -73,6 +80,20 @@ func service(s *mesh.Service) Service {
 			address = v.Prefix.Addr().String()
 		}
 		d.VIPs = append(d.VIPs, v.Network+"/"+address)
+	}
+	d.Canonical, d.Visibility = s.Canonical, choose(s.NamespaceOnly, "NAMESPACE", "")
+	for i := range s.WeightedWaypoints {
+		w := &s.WeightedWaypoints[i]
+		d.WeightedWaypoints = append(d.WeightedWaypoints, WeightedWaypoint{*gateway(&w.Gateway), w.Weight})
+	}
+	for _, p := range s.Ports {
+		if p.AppProtocol == "" {
+			continue
+		}
+		if d.AppProtocols == nil {
+			d.AppProtocols = map[string]string{}
+		}
+		d.AppProtocols[strconv.Itoa(int(p.Service))] = p.AppProtocol
 	}
 	for _, p := range s.SubjectAltNames {
 		d.SubjectAltNames = append(d.SubjectAltNames, p.String())

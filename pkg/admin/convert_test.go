@@ -37,7 +37,7 @@ func TestWorkloadsAndServicesHaveZtunnelsShape(t *testing.T) {
 	}
 	plain := &mesh.Workload{UID: "a", Unhealthy: true}
 	want := `[{"uid":"a","workloadIps":[],"protocol":"TCP","name":"","namespace":"","serviceAccount":"","workloadName":"","workloadType":"","canonicalName":"","canonicalRevision":"","clusterId":"","locality":{},"node":"","status":"Unhealthy","hostname":"","capacity":0,"applicationTunnel":{"protocol":"NONE"}},` +
-		`{"uid":"k//Pod/tools/github-1","workloadIps":["127.0.15.22"],"waypoint":{"destination":"net/10.0.0.9","hboneMtlsPort":15009},"protocol":"HBONE","name":"github-1","namespace":"tools","serviceAccount":"github","workloadName":"github","workloadType":"deployment","canonicalName":"github","canonicalRevision":"v1","clusterId":"Kubernetes","trustDomain":"cluster.local","locality":{},"node":"n1","network":"net","status":"Healthy","hostname":"","capacity":1,"applicationTunnel":{"protocol":"PROXY","port":9}}]`
+		`{"uid":"k//Pod/tools/github-1","workloadIps":["127.0.15.22"],"waypoint":{"destination":"net/10.0.0.9","hboneMtlsPort":15009},"protocol":"HBONE","name":"github-1","namespace":"tools","serviceAccount":"github","workloadName":"github","workloadType":"deployment","canonicalName":"github","canonicalRevision":"v1","clusterId":"Kubernetes","trustDomain":"cluster.local","locality":{},"node":"n1","network":"net","status":"Healthy","hostname":"","capacity":1,"applicationTunnel":{"protocol":"PROXY","port":9},"services":{"gone/":{},"tools/github.tools.svc.cluster.local":{"80":8080}}}]`
 	if got := asJSON(t, Workloads([]*mesh.Workload{pod, plain})); got != want {
 		t.Errorf("workloads\n got %s\nwant %s", got, want)
 	}

@@ -8,6 +8,10 @@ type Dump struct {
 	Services      []Service     `json:"services"`
 	Policies      []Policy      `json:"policies"`
 	AgentPolicies []Policy      `json:"agentPolicies"`
+	Carriers      []Carrier     `json:"carriers"`
+	Rejected      []Rejected    `json:"rejected"`
+	Pending       []string      `json:"pending"` // what must arrive before anything is allowed
+	Snapshot      uint64        `json:"snapshot"`
 	StaticConfig  any           `json:"staticConfig"`
 	Version       any           `json:"version"`
 	Config        any           `json:"config"`
@@ -40,6 +44,10 @@ type Workload struct {
 	NativeTunnel          bool              `json:"nativeTunnel,omitempty"`
 	ApplicationTunnel     ApplicationTunnel `json:"applicationTunnel"`
 	AuthorizationPolicies []string          `json:"authorizationPolicies,omitempty"`
+
+	// Not in ztunnel's:
+	HostNetwork bool                         `json:"hostNetwork,omitempty"`
+	Services    map[string]map[string]uint16 `json:"services,omitempty"` // its ports by the service's, by service
 }
 
 // A Locality is a mesh.Locality in a Dump.
@@ -73,6 +81,18 @@ type Service struct {
 	Waypoint        *GatewayAddress     `json:"waypoint,omitempty"`
 	LoadBalancer    *LoadBalancer       `json:"loadBalancer,omitempty"`
 	IPFamilies      string              `json:"ipFamilies"`
+
+	// Not in ztunnel's:
+	WeightedWaypoints []WeightedWaypoint `json:"weightedWaypoints,omitempty"`
+	Canonical         bool               `json:"canonical,omitempty"`
+	Visibility        string             `json:"visibility,omitempty"`   // NAMESPACE, or public
+	AppProtocols      map[string]string  `json:"appProtocols,omitempty"` // by port
+}
+
+// A WeightedWaypoint is a mesh.WeightedWaypoint in a Dump.
+type WeightedWaypoint struct {
+	GatewayAddress
+	Weight uint32 `json:"weight"`
 }
 
 // An Endpoint is a workload's place in a service in a Dump.
@@ -98,6 +118,40 @@ type Policy struct {
 	Rules     any    `json:"rules,omitempty"`
 	Version   string `json:"version,omitempty"`
 	Problem   string `json:"problem,omitempty"` // why it denies what it governs instead
+
+	// Spec is what the policy says, as people write it.
+	Spec     any      `json:"spec,omitempty"`
+	Carriers []string `json:"carriers,omitempty"` // of an agent policy, first the one that is obeyed
+}
+
+// A Carrier is how a carrier of configuration stands, in a Dump.
+type Carrier struct {
+	Name      string        `json:"name"` // mesh, xds, ecds, or file and its path
+	Delivered bool          `json:"delivered"`
+	Pending   string        `json:"pending,omitempty"` // what it has not delivered, and what to do about it
+	Target    string        `json:"target,omitempty"`  // whom it is asked of
+	Connected bool          `json:"connected"`
+	Since     string        `json:"since,omitempty"` // when connected last changed
+	Attempts  int           `json:"attempts,omitempty"`
+	Error     string        `json:"error,omitempty"` // why the last connection ended
+	Types     []CarrierType `json:"types,omitempty"`
+}
+
+// A CarrierType is how a carrier stands to one type of resource.
+type CarrierType struct {
+	URL       string `json:"url"`
+	Delivered bool   `json:"delivered"`
+	Resources int    `json:"resources"`
+	LastACK   string `json:"lastAck,omitempty"`
+	LastNACK  string `json:"lastNack,omitempty"`
+	NACK      string `json:"nack,omitempty"`
+}
+
+// A Rejected is a resource whose latest version is not in effect, in a Dump.
+type Rejected struct {
+	Carrier string `json:"carrier"`
+	Name    string `json:"name"`
+	Problem string `json:"problem"`
 }
 
 // A Certificate is an identity of ours in a Dump: never its key.

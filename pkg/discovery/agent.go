@@ -21,6 +21,7 @@ func agentSpec(in *policypb.AgentPolicy, version string) policy.AgentSpec {
 		Tokens:       tokens(spec.GetJwt()), RecordedArguments: recording(spec.GetRecordedArguments()),
 		Unknown: append(u.fields, u.values...),
 	}
+	s.Source = sourceOf(in)
 	if spec.GetMcpBaseProtocolMethodsOption() == policypb.AgentPolicySpec_SKIP_BASE_PROTOCOL_METHODS {
 		s.BaseMethods = policy.BaseMethodsSkip
 	}

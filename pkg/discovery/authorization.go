@@ -17,7 +17,7 @@ func authorizationSpec(in *securitypb.Authorization, version string) policy.Auth
 	s := policy.AuthorizationSpec{
 		Name: in.GetName(), Namespace: in.GetNamespace(), Version: version,
 		Scope: scope(in), Action: action(in), DryRun: in.GetDryRun(),
-		Unknown: unknownHere(in, in.GetExtensions()),
+		Unknown: unknownHere(in, in.GetExtensions()), Source: sourceOf(in),
 	}
 	for _, g := range in.GetGroups() {
 		group := policy.AuthorizationGroup{Unknown: unknownHere(g, nil)}

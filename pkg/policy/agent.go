@@ -19,10 +19,14 @@ type Agent struct {
 	recording       *Recording // nil: nothing
 	tokens          *Tokens    // nil: they are not looked at
 	quarantined     error      // why the policy is invalid; nil if it is not
+	source          []byte
 }
 
 // Key is the policy's "namespace/name".
 func (a *Agent) Key() string { return a.namespace + "/" + a.name }
+
+// Source is what the decoder read the policy from; nil if it could not read it.
+func (a *Agent) Source() []byte { return a.source }
 
 // Version is what the carrier called the content, or a digest of it.
 func (a *Agent) Version() string { return a.version }
@@ -42,7 +46,7 @@ func QuarantineAgent(name, namespace string, reason error, partial *AgentSpec) *
 	if partial == nil {
 		return a
 	}
-	a.version = partial.Version
+	a.version, a.source = partial.Version, partial.Source
 	if partial.Direction <= Outbound && !partial.unknownAt("spec.direction") {
 		a.directions = []Direction{max(partial.Direction, Inbound)}
 	}

@@ -23,6 +23,8 @@ type AgentSpec struct {
 	Tokens            *Tokens         // jwt; nil: not set
 	RecordedArguments *AgentRecording // nil: not set
 
+	Source []byte // what the decoder read, for whoever shows the policy; it means nothing here
+
 	// Unknown names fields and enum values that the decoder did not
 	// understand. Any makes the policy invalid.
 	Unknown []string

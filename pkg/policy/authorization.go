@@ -14,6 +14,7 @@ type Authorization struct {
 	groups          []group
 	dryRun          bool
 	quarantined     error // why the policy is invalid; nil if it is not
+	source          []byte
 }
 
 // A group matches if all of its rules do.
@@ -25,6 +26,15 @@ type group struct {
 
 // Key is the policy's "namespace/name".
 func (a *Authorization) Key() string { return a.namespace + "/" + a.name }
+
+// Source is what the decoder read the policy from; nil if it could not read it.
+func (a *Authorization) Source() []byte { return a.source }
+
+// Scope is which workloads the policy governs.
+func (a *Authorization) Scope() Scope { return a.scope }
+
+// Action is what the policy does.
+func (a *Authorization) Action() Action { return a.action }
 
 // Version is what the carrier called the content; "" if it has no name for it.
 func (a *Authorization) Version() string { return a.version }
@@ -52,7 +62,7 @@ func CompileAuthorization(s AuthorizationSpec) (*Authorization, error) {
 	if s.Action != ActionAllow && s.Action != ActionDeny {
 		c.add("action", "use ALLOW or DENY", "is unknown")
 	}
-	a := &Authorization{name: s.Name, namespace: s.Namespace, version: s.Version,
+	a := &Authorization{name: s.Name, namespace: s.Namespace, version: s.Version, source: s.Source,
 		scope: s.Scope, action: s.Action, dryRun: s.DryRun}
 	for i := range s.Groups {
 		a.groups = append(a.groups, c.group(i, &s.Groups[i]))

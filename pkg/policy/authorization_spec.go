@@ -28,6 +28,7 @@ type AuthorizationSpec struct {
 	Groups          []AuthorizationGroup
 	DryRun          bool // evaluated and recorded, decides nothing
 	Unknown         string
+	Source          []byte // what the decoder read, for whoever shows the policy; it means nothing here
 }
 
 // An AuthorizationGroup matches if all of its rules match.

@@ -24,8 +24,10 @@ const (
 // CompileAgent validates and compiles an agent policy, its CEL expressions
 // included. The error is a join of FieldErrors.
 func CompileAgent(s AgentSpec) (*Agent, error) {
+	source := s.Source
+	s.Source = nil // the digest is of what the policy means
 	c := agentCompiler{spec: &s}
-	a := &Agent{name: s.Name, namespace: s.Namespace, version: s.Version,
+	a := &Agent{name: s.Name, namespace: s.Namespace, version: s.Version, source: source,
 		directions: []Direction{max(s.Direction, Inbound)},
 		labels:     s.Target.MatchLabels, services: s.Target.Services,
 		allMCPPorts: s.AllMCPPorts, skipBase: s.BaseMethods == BaseMethodsSkip}

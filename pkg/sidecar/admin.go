@@ -10,6 +10,7 @@ import (
 
 	"github.com/outrigger-mesh/outrigger/pkg/admin"
 	"github.com/outrigger-mesh/outrigger/pkg/telemetry"
+	"github.com/outrigger-mesh/outrigger/pkg/xds"
 )
 
 // An adminServer is one open admin port and what is served there.
@@ -86,7 +87,7 @@ func (s *Sidecar) facts() []admin.Fact {
 	facts := []admin.Fact{
 		{Name: "identity", Value: s.self.Principal.String()},
 		{Name: "certificate", Value: s.certificateState()},
-		{Name: "control plane", Value: s.controlPlane()},
+		{Name: "control plane", Value: planeState(s.xds)},
 		{Name: "configuration", Value: fmt.Sprintf("version %d: %d workloads, %d services, %d authorizations, %d agent policies",
 			snap.Version(), counts.Workloads, counts.Services, counts.Authorizations, counts.AgentPolicies)},
 		{Name: "pending", Value: strings.Join(s.Pending(), ", ")},
@@ -94,6 +95,12 @@ func (s *Sidecar) facts() []admin.Fact {
 	}
 	if revocations := s.revocationState(); revocations != "" {
 		facts = append(facts, admin.Fact{Name: "revocations", Value: revocations})
+	}
+	if s.policies != nil {
+		facts = append(facts, admin.Fact{Name: "policy control plane", Value: planeState(s.policies)})
+	}
+	for _, r := range s.rejected() {
+		facts = append(facts, admin.Fact{Name: "rejected", Value: r.Carrier + " " + r.Name + ": " + r.Problem})
 	}
 	if p := snap.Policies(); p != nil {
 		for _, problem := range p.Problems() {
@@ -103,10 +110,14 @@ func (s *Sidecar) facts() []admin.Fact {
 	return facts
 }
 
-func (s *Sidecar) controlPlane() string {
-	st := s.xds.Status()
+func planeState(client *xds.Client) string {
+	st := client.Status()
 	if st.Connected {
 		return "connected to " + st.Target + " since " + st.Since.UTC().Format(time.RFC3339)
 	}
-	return "not connected to " + st.Target + ": " + st.Error
+	state := "not connected to " + st.Target
+	if stale := st.Stale(time.Now()); stale > 0 {
+		state += " for " + stale.Round(time.Second).String()
+	}
+	return state + ": " + st.Error
 }

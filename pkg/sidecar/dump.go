@@ -2,9 +2,7 @@ package sidecar
 
 import (
 	"crypto/x509"
-	"iter"
 	"slices"
-	"strings"
 
 	"github.com/outrigger-mesh/outrigger/pkg/admin"
 )
@@ -16,36 +14,18 @@ func (s *Sidecar) dump() any {
 	return admin.Dump{
 		Workloads:     admin.Workloads(workloads),
 		Services:      admin.Services(slices.Collect(snap.Services()), workloads),
-		Policies:      policies(snap.Authorizations()),
-		AgentPolicies: policies(snap.AgentPolicies()),
+		Policies:      authorizations(snap),
+		AgentPolicies: s.agentPolicies(snap),
+		Carriers:      s.carriers(snap),
+		Rejected:      s.rejected(),
+		Pending:       s.Pending(),
+		Snapshot:      snap.Version(),
 		StaticConfig:  struct{}{},
 		Version:       map[string]string{"version": s.version},
 		Config:        s.config,
 		Certificates:  s.certificates(),
 		Revocations:   s.revocations(),
 	}
-}
-
-// A described policy says of itself what a dump shows.
-type described interface {
-	Version() string
-	Quarantined() error
-}
-
-func policies[P described](all iter.Seq2[string, P]) []admin.Policy {
-	list := []admin.Policy{}
-	for key, p := range all {
-		d := admin.Policy{Version: p.Version()}
-		d.Namespace, d.Name, _ = strings.Cut(key, "/")
-		if err := p.Quarantined(); err != nil {
-			d.Problem = err.Error()
-		}
-		list = append(list, d)
-	}
-	slices.SortFunc(list, func(a, b admin.Policy) int {
-		return strings.Compare(a.Namespace+"/"+a.Name, b.Namespace+"/"+b.Name)
-	})
-	return list
 }
 
 func (s *Sidecar) certificates() []admin.Certificate {
