@@ -2,6 +2,7 @@ package inspect
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -94,12 +96,56 @@ func BenchmarkExchange(b *testing.B) {
 		defer proxy.Transport.(*http.Transport).CloseIdleConnections()
 		for _, path := range []struct{ name, addr string }{
 			{"direct", app},
+			{"splice", plainRelay(b, app)},
 			{"inspect", open(b, app, Config{}).addr},
 			{"inspect-read", open(b, app, Config{Layers: []Layer{read}}).addr},
 			{"reverseproxy", forReverseProxy(b, proxy)},
 		} {
 			b.Run(fmt.Sprintf("%dKB/%s", size>>10, path.name), func(b *testing.B) { exchanges(b, path.addr, size) })
 		}
+	}
+}
+
+// plainRelay copies bytes to app, as a sidecar does on a port that is not inspected.
+func plainRelay(b *testing.B, app string) string {
+	return peer(b, func(c net.Conn, _ *bufio.Reader) {
+		up, err := net.Dial("tcp", app)
+		if err != nil {
+			return
+		}
+		defer up.Close()
+		var back sync.WaitGroup
+		back.Go(func() {
+			io.Copy(c, up)
+			c.Close()
+		})
+		io.Copy(up, c)
+		up.Close()
+		back.Wait()
+	})
+}
+
+// BenchmarkStream is an exchange on a stream of HTTP/2, through net/http's client and
+// server, directly and through Serve.
+func BenchmarkStream(b *testing.B) {
+	answer := []byte(strings.Repeat("x", 1<<10))
+	app := h2App(b, func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		w.Write(answer)
+	})
+	for _, path := range []struct{ name, addr string }{{"direct", app}, {"inspect", open(b, app, Config{}).addr}} {
+		b.Run(path.name, func(b *testing.B) {
+			c := h2Client(b)
+			b.ReportAllocs()
+			for b.Loop() {
+				resp, err := c.Post("http://"+path.addr+"/mcp", "application/json", bytes.NewReader(answer))
+				if err != nil {
+					b.Fatal(err)
+				}
+				io.Copy(io.Discard, resp.Body)
+				resp.Body.Close()
+			}
+		})
 	}
 }
 
