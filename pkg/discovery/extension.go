@@ -55,7 +55,9 @@ func (b *batch) extensionConfigs(updated []xds.Resource, removed []string) {
 		}
 		if first, twice := said[key]; twice && (m == nil || !proto.Equal(first, m)) {
 			err = errors.Join(err, fmt.Errorf("policy %s is in two EnvoyFilters; rename one of them", key))
-			key, m = key+"#2", nil
+			b.second(r.Name, key, m, err)
+			next[key+secondName] = true
+			continue
 		}
 		said[key], next[key] = m, true
 		b.extension(r.Name, key, b.agentPolicy(CarrierECDS, key, "", m, err))
@@ -78,6 +80,21 @@ func (b *batch) extensionConfigs(updated []xds.Resource, removed []string) {
 		b.carry(CarrierECDS, key, nil)
 	}
 	b.Discovery.extensions = next
+}
+
+// secondName tells a policy of a name that another has from that one.
+const secondName = "#2"
+
+// second denies what a policy would govern whose name another has.
+func (b *batch) second(resource, key string, m *policypb.AgentPolicy, err error) {
+	var partial *policy.AgentSpec
+	if m != nil {
+		spec := agentSpec(m, "")
+		partial = &spec
+	}
+	namespace, name, _ := strings.Cut(key, "/")
+	b.carry(CarrierECDS, key+secondName, policy.QuarantineAgent(name, namespace, err, partial))
+	b.extension(resource, key+secondName, err)
 }
 
 // missing are the policies that were there and are not in next. Those that only
