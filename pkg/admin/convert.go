@@ -128,17 +128,23 @@ func loadBalancer(l mesh.LoadBalancing) *LoadBalancer {
 		return nil
 	}
 	d := &LoadBalancer{
-		Mode:               name(int(l.Mode), "Standard", "Strict", "Failover", "Passthrough"),
+		Mode:               name(int(l.Mode), balanceModes),
 		RoutingPreferences: make([]string, 0, len(l.Preference)),
 		HealthPolicy:       choose(l.AllowUnhealthy, "AllowAll", "OnlyHealthy"),
 	}
 	for _, s := range l.Preference {
-		d.RoutingPreferences = append(d.RoutingPreferences, name(int(s), "Unspecified", "Region", "Zone", "Subzone", "Node", "Cluster", "Network"))
+		d.RoutingPreferences = append(d.RoutingPreferences, name(int(s), scopes))
 	}
 	return d
 }
 
-func name(i int, names ...string) string {
+// What modes and scopes are called, in the order of their values.
+var (
+	balanceModes = []string{"Standard", "Strict", "Failover", "Passthrough"}
+	scopes       = []string{"Unspecified", "Region", "Zone", "Subzone", "Node", "Cluster", "Network"}
+)
+
+func name(i int, names []string) string {
 	if i < len(names) {
 		return names[i]
 	}
