@@ -1,0 +1,126 @@
+package mcp
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/outrigger-mesh/outrigger/pkg/policy"
+)
+
+// A slowTool is a tool of the official server that runs until it is released or
+// cancelled.
+type slowTool struct {
+	started, release chan struct{}
+	ended            chan error // what its context said
+}
+
+func (s *slowTool) call(ctx context.Context, _ *sdk.CallToolRequest, _ struct{}) (*sdk.CallToolResult, any, error) {
+	close(s.started)
+	select {
+	case <-ctx.Done():
+	case <-s.release:
+	}
+	s.ended <- ctx.Err()
+	return &sdk.CallToolResult{}, nil, nil
+}
+
+// Closing the response is the cancel in the modern era; in the legacy eras it says
+// nothing, and a call goes on until a notification cancels it.
+func TestADisconnectCancelsOnlyInTheModernEra(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		modern  bool
+		version string
+	}{{"modern", true, rev2607}, {"legacy", false, rev2511}} {
+		t.Run(c.name, func(t *testing.T) {
+			tool := &slowTool{make(chan struct{}), make(chan struct{}), make(chan error, 1)}
+			server := newSDKServer()
+			sdk.AddTool(server, &sdk.Tool{Name: "slow"}, tool.call)
+			closed := make(chan struct{}, 16)
+			s := httptest.NewUnstartedServer(sdk.NewStreamableHTTPHandler(func(*http.Request) *sdk.Server { return server }, &sdk.StreamableHTTPOptions{Stateless: c.modern, PropagateRequestCancellation: c.modern}))
+			s.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+				if state == http.StateClosed {
+					closed <- struct{}{}
+				}
+			}
+			s.Start()
+			t.Cleanup(func() {
+				for session := range server.Sessions() {
+					session.Close()
+				}
+				s.CloseClientConnections()
+				s.Close()
+			})
+			f := startFront(t, New(judged(denying())), policy.Port{Protocol: policy.ProtocolMCP, Paths: []string{"/mcp"}}, dialer(s))
+			session := ""
+			send := func(ctx context.Context, body string, header ...string) error {
+				transport := &http.Transport{DisableKeepAlives: true}
+				r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+f.Addr().String()+"/mcp", strings.NewReader(body))
+				if err != nil {
+					return err
+				}
+				for _, line := range append(header, "Content-Type: application/json", "Accept: application/json, text/event-stream", versionHeader+": "+c.version) {
+					name, value, _ := strings.Cut(line, ": ")
+					r.Header.Set(name, value)
+				}
+				if session != "" {
+					r.Header.Set(sessionHeader, session)
+				}
+				a, err := transport.RoundTrip(r)
+				if err != nil {
+					return err
+				}
+				defer a.Body.Close()
+				if session == "" {
+					session = a.Header.Get(sessionHeader)
+				}
+				_, err = io.Copy(io.Discard, a.Body)
+				return err
+			}
+			call := rpc("7", "tools/call", `{"name":"slow","arguments":{}}`)
+			header := []string{"Mcp-Method: tools/call", "Mcp-Name: slow"}
+			if c.modern {
+				call = rpc("7", "tools/call", `{"name":"slow","arguments":{},"_meta":{"`+metaVersion+`":"`+rev2607+`","`+metaClientInfo+`":{"name":"t","version":"1"},"`+metaCapabilities+`":{}}}`)
+			} else {
+				header = nil
+				for _, body := range []string{rpc("1", "initialize", `{"protocolVersion":"`+rev2511+`","capabilities":{},"clientInfo":{"name":"t","version":"1"}}`), notify("notifications/initialized", `{}`)} {
+					if err := send(t.Context(), body); err != nil {
+						t.Fatal(err)
+					}
+					<-closed
+				}
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan error, 1)
+			go func() { done <- send(ctx, call, header...) }()
+			select {
+			case <-tool.started:
+			case err := <-done:
+				t.Fatalf("the call was not run: %v", err)
+			case <-time.After(20 * time.Second):
+				t.Fatal("the call was not run")
+			}
+			cancel()
+			<-done
+			if c.modern {
+				if err := <-tool.ended; err != context.Canceled {
+					t.Errorf("the call ended with %v", err)
+				}
+				return
+			}
+			<-closed // the server knows that nobody listens
+			close(tool.release)
+			if err := <-tool.ended; err != nil {
+				t.Errorf("the call was cancelled: %v", err)
+			}
+		})
+	}
+}
