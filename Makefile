@@ -28,6 +28,7 @@ BENCHTIME ?= 1s
 INTERLEAVINGS ?= 1000000
 DEMO      ?=
 BENCH     ?=
+ATTACK    ?=
 
 .PHONY: help
 help: ## List the targets
@@ -93,6 +94,10 @@ bypass: ## Try to get past our policy and past Envoy's MCP filter, side by side,
 netns: ## Run the tests that need network namespaces, iptables and ip
 	@packages=$$(.ci/tagged netns) && echo go test -tags netns $$packages && \
 	go test -tags netns -count=1 -timeout 10m $(TESTFLAGS) $$packages
+
+.PHONY: attack
+attack: build ## Attack a sidecar and measure it and a client beside it; ATTACK=... adds flags
+	go run ./pkg/meshtest/attack/drive --programs bin $(ATTACK)
 
 .PHONY: peers
 peers: ## Put a real Envoy and Node's HTTP/2 at either end of our tunnels; needs python3 and node
