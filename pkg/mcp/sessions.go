@@ -1,0 +1,129 @@
+package mcp
+
+import (
+	"container/list"
+	"sync"
+	"time"
+
+	"github.com/outrigger-mesh/outrigger/pkg/mesh"
+)
+
+// sessions are all that are remembered.
+type sessions struct {
+	limit, perCaller int
+	idle             time.Duration
+
+	mu      sync.Mutex // guards what follows
+	all     map[sessionKey]*session
+	swept   time.Time                     // when the idle ones were looked for
+	callers map[mesh.Principal]*list.List // of *session, the longest unused first
+}
+
+func newSessions(c Config) *sessions {
+	return &sessions{
+		limit: c.Sessions, perCaller: c.SessionsPerCaller, idle: c.SessionIdle,
+		all: map[sessionKey]*session{}, callers: map[mesh.Principal]*list.List{},
+	}
+}
+
+// enter finds a session and holds it until leave.
+func (t *sessions) enter(key sessionKey, now time.Time) *session {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s := t.all[key]
+	if s == nil {
+		return nil
+	}
+	if s.active == 0 && now.Sub(s.used) > t.idle {
+		t.remove(s)
+		return nil
+	}
+	t.hold(s, now)
+	return s
+}
+
+func (t *sessions) hold(s *session, now time.Time) {
+	s.used = now
+	s.active++
+	t.callers[s.principal].MoveToBack(s.entry)
+}
+
+func (t *sessions) leave(s *session, now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s.active--
+	s.used = now
+}
+
+// open finds or makes the session of that caller and holds it. It returns nil
+// if the session is another caller's or no more can be remembered.
+func (t *sessions) open(key sessionKey, who caller, now time.Time) *session {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if s := t.all[key]; s != nil {
+		if !s.admits(who) {
+			return nil
+		}
+		t.hold(s, now)
+		return s
+	}
+	own := t.callers[who.principal]
+	if own == nil {
+		own = list.New()
+		t.callers[who.principal] = own
+	}
+	if own.Len() >= t.perCaller {
+		t.remove(own.Front().Value.(*session))
+	}
+	if len(t.all) >= t.limit && !t.expire(now) {
+		t.drop(who.principal, own)
+		return nil
+	}
+	if t.callers[who.principal] == nil { // its last session made room
+		t.callers[who.principal] = own
+	}
+	s := &session{key: key, principal: who.principal, caller: who}
+	s.entry = own.PushBack(s)
+	t.all[key] = s
+	t.hold(s, now)
+	return s
+}
+
+// expire removes what is idle for too long. It looks at most once a second.
+func (t *sessions) expire(now time.Time) bool {
+	if now.Sub(t.swept) < time.Second {
+		return false
+	}
+	t.swept = now
+	for _, s := range t.all {
+		if s.active == 0 && now.Sub(s.used) > t.idle {
+			t.remove(s)
+		}
+	}
+	return len(t.all) < t.limit
+}
+
+// forget removes a session that the client or the server ended.
+func (t *sessions) forget(s *session) {
+	if s == nil {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.all[s.key] == s {
+		t.remove(s)
+	}
+}
+
+func (t *sessions) remove(s *session) {
+	delete(t.all, s.key)
+	own := t.callers[s.principal]
+	own.Remove(s.entry)
+	t.drop(s.principal, own)
+}
+
+func (t *sessions) drop(who mesh.Principal, own *list.List) {
+	if own.Len() == 0 {
+		delete(t.callers, who)
+	}
+}
