@@ -30,6 +30,9 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
+// errNotFinal is a response by a layer that cannot be one.
+var errNotFinal = errors.New("status is not one of a final response")
+
 // bad is a request that is not HTTP/1.1 as we read it.
 func bad(problem string) error { return &Error{Status: 400, Problem: problem} }
 

@@ -238,7 +238,7 @@ func (s *server) respond(resp *Response, how outgoing) error {
 	if resp.Body == nil && !how.head && resp.Status != 304 {
 		length = 0
 	}
-	err := errors.New("status is not one of a final response")
+	err := errNotFinal
 	if resp.Status >= 200 && resp.Status <= 599 {
 		err = s.out.head(appendResponse(s.out.begin(), resp, length, how))
 	}

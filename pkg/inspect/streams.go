@@ -158,7 +158,7 @@ func (m *multiplexer) respond(st *h2.Stream, resp *Response, head bool) error {
 		length = 0
 	}
 	if resp.Status < 200 || resp.Status > 599 {
-		return &sourceError{errors.New("status is not one of a final response")}
+		return &sourceError{errNotFinal}
 	}
 	var room [24]h2.Field
 	fields, err := streamResponse(room[:0], resp, length, head)

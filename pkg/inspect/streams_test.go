@@ -251,3 +251,40 @@ func TestStreamsOfAnAppThatFails(t *testing.T) {
 		}
 	}
 }
+
+func TestAMessageOfOurOwnGoesInTheProtocolOfTheExchange(t *testing.T) {
+	for name, peers := range map[string]struct {
+		app    func(testing.TB, http.HandlerFunc) string
+		client func(testing.TB) *http.Client
+	}{"HTTP/1.1": {app, client}, "HTTP/2.0": {h2App, h2Client}} {
+		own := func(next Handler) Handler {
+			return HandlerFunc(func(ctx context.Context, x *Exchange) (*Response, error) {
+				conn, err := x.Upstream(ctx)
+				if err != nil {
+					return nil, err
+				}
+				r := &Request{Method: "POST", Target: "/own", Host: "a", Body: strings.NewReader("abc"), ContentLength: 3}
+				resp, err := RoundTrip(ctx, conn, r, Limits{})
+				if err != nil {
+					return nil, err
+				}
+				defer resp.Body.Close()
+				got, err := io.ReadAll(resp.Body)
+				if err != nil || string(got) != "abc" || resp.Header.Get("X-Proto") != name {
+					t.Errorf("%s: own message came back as %q in %s: %v", name, got, resp.Header.Get("X-Proto"), err)
+				}
+				return next.Do(ctx, x)
+			})
+		}
+		d := open(t, peers.app(t, echoApp), Config{Layers: []Layer{own}})
+		resp, err := peers.client(t).Post("http://"+d.addr+"/", "text/plain", strings.NewReader("of the client"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if string(got) != "of the client" {
+			t.Errorf("%s: the client got %q", name, got)
+		}
+	}
+}
