@@ -88,11 +88,11 @@ func (i *idleness) measure(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	all, err := c.open(ctx, i.tunnels)
+	all, err := c.openGently(ctx, i.tunnels)
+	defer all.close()
 	if err != nil {
 		return err
 	}
-	defer all.close()
 	if i.fresh, err = c.heldSince(before, i.tunnels); err != nil {
 		return err
 	}
@@ -104,6 +104,23 @@ func (i *idleness) measure(ctx context.Context) error {
 	}
 	i.after, err = c.heldSince(before, i.tunnels)
 	return err
+}
+
+// openGently opens n tunnels no faster than a sidecar lets one peer open those
+// that have not ended well yet.
+func (c *chain) openGently(ctx context.Context, n int) (all conns, err error) {
+	const batch, pause = 40, 100 * time.Millisecond
+	tick := time.NewTicker(pause)
+	defer tick.Stop()
+	for len(all) < n {
+		more, err := c.open(ctx, min(batch, n-len(all)))
+		if err != nil {
+			return all, err
+		}
+		all = append(all, more...)
+		<-tick.C
+	}
+	return all, nil
 }
 
 // carry sends some data to and fro in every tunnel.

@@ -33,7 +33,7 @@ type Config struct {
 
 // Full is what is printed when nothing else is asked for: up to ten minutes.
 func Full() Config {
-	return Config{Rounds: 5, Bytes: 512 << 20, Echo: 500 * time.Millisecond, Tunnels: 2000, Idle: 10000, Connections: 200, Install: true, Spin: true}
+	return Config{Rounds: 4, Bytes: 512 << 20, Echo: 500 * time.Millisecond, Tunnels: 2000, Idle: 10000, Connections: 200, Install: true, Spin: true}
 }
 
 // Quick is within a minute, and good for telling that all of it works.
