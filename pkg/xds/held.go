@@ -52,7 +52,8 @@ func newSubscription(t Type) *subscription {
 func (s *subscription) want(name string) {
 	s.times++
 	s.wanted[name] = s.times
-	s.changed[name] = s.changed[name] // in any case there
+	dropped := s.changed[name]
+	s.changed[name] = dropped // in any case there
 }
 
 // forget takes note of what the handler has dropped, whether it is wanted again
