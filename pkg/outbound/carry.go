@@ -158,7 +158,12 @@ func (p *Proxy) connect(ctx context.Context, d *departure, rt *route.Route) (rel
 	if len(rt.Hops) == 0 {
 		return p.connectPlain(ctx, d, rt)
 	}
-	header := hbone.Header{Baggage: d.snap.Self().Baggage(), Forwarded: forwarded(d, rt)}
+	if d.record.TraceID == "" { // one for the app's connection, whatever it takes to carry it
+		d.record.TraceID = traceParent()
+	}
+	// No x-istio-source: a gateway is to treat us as it treats ztunnel, and put
+	// the destination's waypoint in the way.
+	header := hbone.Header{Baggage: d.snap.Self().Baggage(), Forwarded: forwarded(d, rt), TraceParent: d.record.TraceID, Hops: 1}
 	tunnel, err := p.Tunnels.Dial(ctx, rt.Hops[0], header)
 	if err != nil {
 		return nil, fmt.Errorf("open tunnel to %s for %s: %w", rt.Hops[0].Address, rt.Hops[0].Authority, err)
