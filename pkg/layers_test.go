@@ -61,6 +61,7 @@ var rooms = map[string]room{
 	"sidecar":   {6, "*"},
 	"control":   {6, "mesh policy authority manifest watch"},
 	"inject":    {6, "mesh manifest"},
+	"explain":   {7, "mesh policy telemetry store discovery route admin sidecar"},
 	"demo":      {7, "*"},
 	"command":   {8, "*"},
 	"meshtest":  {9, "*"},

@@ -43,7 +43,7 @@ See it work:                outrigger demo
 Put it before your server:  outrigger demo --keep --server http://127.0.0.1:9000/mcp --policy my-policy.yaml`,
 		SilenceUsage: true, SilenceErrors: true, Version: Version(),
 	}
-	root.AddCommand(runCommand(), demoCommand(), VersionCommand(), schemaCommand())
+	root.AddCommand(runCommand(), demoCommand(), VersionCommand(), schemaCommand(), checkCommand(), explainCommand())
 	return root
 }
 

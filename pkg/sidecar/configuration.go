@@ -85,13 +85,18 @@ func (c *Config) subscriptions() (types []xds.Type, kind string) {
 		types = append(types, xds.Type{URL: discovery.AgentPolicyType})
 	}
 	if c.carries(discovery.CarrierECDS) {
-		names := c.Policy.Extensions
-		if len(names) == 0 {
-			names = []string{defaultExtension}
-		}
-		types, kind = append(types, xds.Type{URL: discovery.ExtensionType, Names: names, Complete: true, Repeated: true}), nodeSidecar
+		types, kind = append(types, xds.Type{URL: discovery.ExtensionType, Names: c.ExtensionNames(), Complete: true, Repeated: true}), nodeSidecar
 	}
 	return types, kind
+}
+
+// ExtensionNames are the names of the extension configurations that hold agent
+// policies, for the carrier ecds.
+func (c *Config) ExtensionNames() []string {
+	if len(c.Policy.Extensions) == 0 {
+		return []string{defaultExtension}
+	}
+	return c.Policy.Extensions
 }
 
 func (s *Sidecar) buildConfiguration() (err error) {

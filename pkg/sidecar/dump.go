@@ -22,7 +22,7 @@ func (s *Sidecar) dump() any {
 		Snapshot:      snap.Version(),
 		StaticConfig:  struct{}{},
 		Version:       map[string]string{"version": s.version},
-		Config:        s.config,
+		Config:        s.resolved(),
 		Certificates:  s.certificates(),
 		Revocations:   s.revocations(),
 	}
@@ -62,4 +62,12 @@ func (s *Sidecar) revocations() *admin.Revocations {
 		r.Problem, r.ProblemSince = trouble.Error(), stamp(s.crl.FailingSince())
 	}
 	return r
+}
+
+// resolved is the configuration with what came of the files it names that others do
+// not have.
+func (s *Sidecar) resolved() Config {
+	c := s.config
+	c.Workload.Labels, c.Workload.LabelsFile = s.self.Labels, ""
+	return c
 }

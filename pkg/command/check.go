@@ -1,0 +1,171 @@
+package command
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/outrigger-mesh/outrigger/pkg/discovery"
+	"github.com/outrigger-mesh/outrigger/pkg/explain"
+	"github.com/outrigger-mesh/outrigger/pkg/manifest"
+	"github.com/outrigger-mesh/outrigger/pkg/sidecar"
+)
+
+func checkCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "check PATH...",
+		Short: "Say what is wrong with policies, mesh files, EnvoyFilters, settings and dumps, offline",
+		Long: `Read files, or all YAML and JSON files of directories, and say of each document what a sidecar would
+say of it: agent policies, authorizations, workloads and services; EnvoyFilters that carry agent
+policies; the settings that ` + "`run --config`" + ` reads; and dumps of /config_dump. Other kinds of Kubernetes
+are named and left alone. Nothing is connected to. The exit status is 1 if anything is wrong.`,
+		Example: `  outrigger check my-policy.yaml deploy/
+  kubectl get envoyfilter -n tools github-tools -o yaml | outrigger check -`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, paths []string) error {
+			c := checker{out: cmd.OutOrStdout()}
+			for _, path := range paths {
+				if err := c.path(path, cmd.InOrStdin()); err != nil {
+					return err
+				}
+			}
+			if c.wrong > 0 {
+				return fmt.Errorf("%d of %d documents have mistakes", c.wrong, c.wrong+c.good)
+			}
+			if c.good == 0 {
+				return errors.New("nothing in there is for a sidecar")
+			}
+			return nil
+		},
+	}
+}
+
+// A checker counts and tells.
+type checker struct {
+	out         io.Writer
+	good, wrong int
+}
+
+func (c *checker) path(path string, in io.Reader) error {
+	if path == "-" {
+		data, err := io.ReadAll(io.LimitReader(in, manifest.MaxBytes+1))
+		if err != nil {
+			return err
+		}
+		c.content("standard input", data)
+		return nil
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	if !info.IsDir() {
+		return c.file(path)
+	}
+	return filepath.WalkDir(path, func(at string, e fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case at != path && strings.HasPrefix(e.Name(), "."):
+			if e.IsDir() {
+				return fs.SkipDir
+			}
+			return nil
+		case e.IsDir() || !slices.Contains([]string{".yaml", ".yml", ".json"}, filepath.Ext(at)):
+			return nil
+		}
+		return c.file(at)
+	})
+}
+
+func (c *checker) file(path string) error {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	c.content(path, data)
+	return nil
+}
+
+func (c *checker) content(name string, data []byte) {
+	if isDump(data) {
+		c.dump(name, data)
+		return
+	}
+	documents, err := manifest.Parse(name, data)
+	if err != nil {
+		c.tell(name, err)
+		return
+	}
+	for _, d := range documents {
+		c.document(d)
+	}
+}
+
+// isDump tells whether data looks like what /config_dump answers.
+func isDump(data []byte) bool {
+	text := strings.TrimSpace(string(data[:min(len(data), 64)]))
+	return strings.HasPrefix(text, "{") && strings.Contains(text, `"workloads"`)
+}
+
+func (c *checker) dump(name string, data []byte) {
+	w, err := explain.Load(strings.NewReader(string(data)))
+	if err == nil {
+		err = errors.Join(w.Problems...)
+	}
+	c.tell(name+": dump", err)
+}
+
+func (c *checker) document(d *manifest.Document) {
+	version, _ := d.Field("apiVersion")
+	kind, _ := d.Field("kind")
+	name, _ := d.Field("metadata", "name")
+	namespace, _ := d.Field("metadata", "namespace")
+	at := fmt.Sprintf("%s:%d: %s %s/%s", d.File, d.Line, kind, namespace, name)
+	switch {
+	case kind == discovery.FilterKind:
+		config := sidecar.DefaultConfig()
+		keys, err := discovery.ReadFilter(d, config.ExtensionNames())
+		if err == nil && len(keys) == 0 {
+			fmt.Fprintf(c.out, "%s: carries no agent policy\n", at)
+			return
+		}
+		c.tell(at+" with "+strings.Join(keys, ", "), err)
+	case version == "" && kind == "":
+		config := sidecar.DefaultConfig()
+		err := d.Decode(&config)
+		if err == nil {
+			err = config.Validate()
+		}
+		c.tell(fmt.Sprintf("%s:%d: settings", d.File, d.Line), err)
+	case version != discovery.APIVersion:
+		fmt.Fprintf(c.out, "%s: not for a sidecar, left alone\n", at)
+	default:
+		_, err := discovery.Read(d)
+		c.tell(at, err)
+	}
+}
+
+// tell says of one thing that it is good, or everything that is wrong with it.
+func (c *checker) tell(what string, err error) {
+	if err == nil {
+		c.good++
+		fmt.Fprintf(c.out, "%s: good\n", what)
+		return
+	}
+	c.wrong++
+	faults := manifest.Errors(err)
+	if len(faults) == 0 {
+		fmt.Fprintf(c.out, "%s: %v\n", what, err)
+	}
+	for _, f := range faults {
+		fmt.Fprintf(c.out, "%v\n", f)
+	}
+}

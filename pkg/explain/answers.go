@@ -1,0 +1,242 @@
+package explain
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/outrigger-mesh/outrigger/pkg/mesh"
+	"github.com/outrigger-mesh/outrigger/pkg/policy"
+	"github.com/outrigger-mesh/outrigger/pkg/route"
+	"github.com/outrigger-mesh/outrigger/pkg/telemetry"
+)
+
+// An Answer is what became of a question, for people and for programs.
+type Answer struct {
+	Allowed  bool     `json:"allowed"`  // nobody that we know of refuses it
+	Lines    []string `json:"lines"`    // how it comes about, in order
+	Certain  bool     `json:"certain"`  // it does not depend on what is not known here
+	Recorded *bool    `json:"recorded"` // of a recorded call: whether it was allowed; nil for others
+}
+
+func (a *Answer) say(format string, args ...any) {
+	a.Lines = append(a.Lines, fmt.Sprintf(format, args...))
+}
+
+// begin says what is to be known before the answer.
+func (w *World) begin() *Answer {
+	a := &Answer{Allowed: true, Certain: true}
+	a.say("asked of %s (%s)", w.self.Principal, joined(w.self.Addresses))
+	if len(w.Pending) > 0 {
+		a.Allowed = false
+		a.say("the sidecar denies everything until it has: %s; what follows is as if it had", strings.Join(w.Pending, ", "))
+	}
+	for _, p := range w.Problems {
+		a.Certain = false
+		a.say("not readable in the dump: %v", p)
+	}
+	return a
+}
+
+func joined[T fmt.Stringer](all []T) string {
+	var texts []string
+	for _, one := range all {
+		texts = append(texts, one.String())
+	}
+	return strings.Join(texts, ", ")
+}
+
+// Outbound answers where a connection of the app to a destination would go, and who
+// would refuse it: an address and port, or a service's name and port.
+func (w *World) Outbound(to route.Destination) *Answer {
+	a := w.begin()
+	rt, err := w.routes.Resolve(w.snap, to)
+	if err != nil {
+		a.Allowed = false
+		a.say("refused here: %v", err)
+		return a
+	}
+	if rt.Service != nil {
+		a.say("%v is service %v", to, rt.Service.Key())
+		w.sayEndpoints(a, rt, to)
+	}
+	switch {
+	case len(rt.Hops) == 0 && rt.Hostname != "":
+		a.say("%s to %s port %d, as plain TCP", rt.Kind, rt.Hostname, rt.Port)
+	case len(rt.Hops) == 0:
+		a.say("%s to %s, as plain TCP", rt.Kind, rt.Address)
+	}
+	for i, h := range rt.Hops {
+		where := "inside of it, "
+		if i == 0 {
+			where = fmt.Sprintf("%s: HBONE to %s, ", rt.Kind, h.Address)
+		}
+		a.say("%sCONNECT %s, to one of %s", where, h.Authority, joined(h.Expected))
+	}
+	w.askSender(a, to, rt)
+	w.askReceiver(a, rt)
+	return a
+}
+
+func (w *World) sayEndpoints(a *Answer, rt *route.Route, to route.Destination) {
+	number := to.Port
+	if to.Hostname == "" {
+		number = to.Address.Port()
+	}
+	all := w.snap.Endpoints(rt.Service.Key(), number)
+	if len(all) > 1 && rt.Endpoint.Workload != nil {
+		var names []string
+		for _, e := range all {
+			names = append(names, e.Workload.UID)
+		}
+		slices.Sort(names)
+		a.say("one of %d endpoints, here %s: %s", len(all), rt.Endpoint.Workload.UID, strings.Join(names[:min(len(names), 20)], ", "))
+	}
+}
+
+// askSender asks the sidecar's own policies.
+func (w *World) askSender(a *Answer, to route.Destination, rt *route.Route) {
+	target := policy.Destination{Workload: rt.Endpoint.Workload, Address: to.Address}
+	if to.Hostname != "" {
+		target.Address = netip.AddrPortFrom(netip.Addr{}, to.Port)
+	}
+	if rt.Service != nil {
+		target.Service = rt.Service.Key()
+	}
+	policies := w.snap.Policies()
+	d := policies.Connect(&policy.Connection{
+		Direction: policy.Outbound, Source: w.self.Principal, Destination: target.Address, Service: target.Service, Workload: target.Workload,
+	})
+	if !d.Allowed {
+		a.Allowed = false
+	}
+	a.say("this sidecar: %s", spoken(d))
+	sayPort(a, policies.Port(policy.Outbound, target))
+}
+
+// askReceiver asks the L4 authorizations that the receiver obeys.
+func (w *World) askReceiver(a *Answer, rt *route.Route) {
+	to := rt.Endpoint.Workload
+	if to == nil {
+		a.Certain = false
+		a.say("the receiver: not known here")
+		return
+	}
+	c := &policy.Connection{Source: w.self.Principal, Destination: netip.AddrPortFrom(netip.Addr{}, rt.Endpoint.Port)}
+	if rt.Kind == route.Plain || rt.Kind == route.Passthrough {
+		c.Source = mesh.Principal{}
+	}
+	if len(w.self.Addresses) > 0 {
+		c.SourceAddr = netip.AddrPortFrom(w.self.Addresses[0], 0)
+	}
+	if len(to.Addresses) > 0 {
+		c.Destination = netip.AddrPortFrom(to.Addresses[0], rt.Endpoint.Port)
+	}
+	d := w.receiver(to).Connect(c)
+	if !d.Allowed {
+		a.Allowed = false
+	}
+	a.say("the receiver, %s, by L4 authorization: %s", to.UID, spoken(d))
+	if rt.Kind == route.Waypoint || rt.Kind == route.Gateway {
+		a.Certain = false
+		a.say("what stands between, %s, has rules of its own", rt.Target)
+	}
+}
+
+// Inbound answers who would refuse a connection from a peer to a port of the app. A
+// zero peer is one without a certificate.
+func (w *World) Inbound(peer mesh.Principal, from netip.Addr, to uint16) *Answer {
+	a := w.begin()
+	c := &policy.Connection{Direction: policy.Inbound, Source: peer, SourceAddr: netip.AddrPortFrom(from, 0)}
+	if len(w.self.Addresses) > 0 {
+		c.Destination = netip.AddrPortFrom(w.self.Addresses[0], to)
+	}
+	policies := w.snap.Policies()
+	d := policies.Connect(c)
+	a.Allowed = a.Allowed && d.Allowed
+	a.say("a connection to port %d from %s: %s", to, named(peer), spoken(d))
+	for _, audit := range d.Audits {
+		a.say("dry run: %s rule %s would have acted", audit.Policy, audit.Rule)
+	}
+	for _, p := range policies.Problems() {
+		a.say("policy with an error: %v", p)
+	}
+	sayPort(a, policies.Port(policy.Inbound, policy.Destination{Workload: w.snap.Self(), Address: c.Destination}))
+	return a
+}
+
+func named(p mesh.Principal) string {
+	if p.IsZero() {
+		return "a peer without a certificate"
+	}
+	return p.String()
+}
+
+func sayPort(a *Answer, p policy.Port) {
+	switch p.Protocol {
+	case policy.ProtocolMCP:
+		a.say("agent policy: the port speaks MCP, so each call is asked about; explain one from its audit record")
+	case policy.ProtocolOpaque:
+		a.say("agent policy: the port is opaque, so its bytes are not inspected")
+	default:
+		a.say("agent policy: none lists the port")
+	}
+}
+
+func spoken(d policy.Decision) string {
+	verdict := "denied"
+	if d.Allowed {
+		verdict = "allowed"
+	}
+	if d.Reason == "" {
+		return verdict
+	}
+	return verdict + ": " + d.Reason
+}
+
+// ErrNotACall means that a line of the audit record is not about a call.
+var ErrNotACall = telemetry.ErrNotACall
+
+// Call decides a recorded call again, from a line of the audit record.
+func (w *World) Call(line []byte) (*Answer, error) {
+	recorded, decided, err := telemetry.ReadCall(line)
+	if err != nil {
+		return nil, err
+	}
+	a := w.begin()
+	c := &recorded.Call
+	a.say("%s %q by %s", c.Method, c.Object.Name, named(c.Source))
+	e := w.snap.Policies().Explain(&recorded)
+	a.Allowed, a.Certain, a.Recorded = e.Decision.Allowed, a.Certain && e.Certain, &decided.Allowed
+	for _, r := range e.Rules {
+		a.say("%s", outcome(r))
+	}
+	a.say("now: %s", spoken(e.Decision))
+	a.say("then: %s", spoken(decided))
+	if !e.Certain {
+		a.say("not certain: a rule asks for what the record does not have")
+	}
+	if strings.HasPrefix(decided.Reason, "not accepted: ") {
+		a.say("the message was refused before policy was asked")
+	}
+	return a, nil
+}
+
+var actions = map[policy.Action]string{policy.ActionAllow: "Allow", policy.ActionDeny: "Deny", policy.ActionRequire: "Require"}
+
+func outcome(r policy.RuleOutcome) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s rule %s (%s", r.Policy, r.Rule, actions[r.Action])
+	if r.AuditOnly {
+		b.WriteString(", audit only")
+	}
+	fmt.Fprintf(&b, "): acts %s", r.Acts)
+	for _, s := range r.Steps {
+		fmt.Fprintf(&b, "; %s %s", s.What, s.Holds)
+	}
+	if r.Decides {
+		b.WriteString("; it decides")
+	}
+	return b.String()
+}

@@ -1,0 +1,168 @@
+// Package explain answers, from a configuration dump alone, where a connection would
+// go, who would refuse it, and how a recorded call was decided. It asks the same code
+// that the sidecar asks, about a snapshot that it makes again from the dump.
+package explain
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/outrigger-mesh/outrigger/pkg/admin"
+	"github.com/outrigger-mesh/outrigger/pkg/discovery"
+	"github.com/outrigger-mesh/outrigger/pkg/mesh"
+	"github.com/outrigger-mesh/outrigger/pkg/policy"
+	"github.com/outrigger-mesh/outrigger/pkg/route"
+	"github.com/outrigger-mesh/outrigger/pkg/sidecar"
+	"github.com/outrigger-mesh/outrigger/pkg/store"
+)
+
+// maxDump is the largest dump that is read, in bytes.
+const maxDump = 512 << 20
+
+// A World is what a sidecar knew when its dump was made.
+type World struct {
+	self   mesh.Self
+	config sidecar.Config
+	snap   *store.Snapshot
+	routes *route.Resolver
+
+	// Pending is what had not been delivered to the sidecar: while there is any, it
+	// denies everything. We go on as if it had come.
+	Pending []string
+	// Problems are what of the dump could not be read, and is left out or denies.
+	Problems []error
+}
+
+// dump is admin.Dump with the configuration in its own form.
+type dump struct {
+	Workloads     []admin.Workload `json:"workloads"`
+	Services      []admin.Service  `json:"services"`
+	Policies      []admin.Policy   `json:"policies"`
+	AgentPolicies []admin.Policy   `json:"agentPolicies"`
+	Pending       []string         `json:"pending"`
+	Config        jsontext.Value   `json:"config"`
+}
+
+// Load reads what /config_dump of a sidecar's admin port answers.
+func Load(r io.Reader) (*World, error) {
+	var d dump
+	if err := json.UnmarshalRead(io.LimitReader(r, maxDump), &d); err != nil {
+		return nil, fmt.Errorf("read the configuration dump: %w; get one with: curl -s localhost:15000/config_dump", err)
+	}
+	w := &World{Pending: d.Pending}
+	if len(d.Config) == 0 {
+		return nil, errors.New("the dump has no config: it is not one of outrigger's /config_dump")
+	}
+	if err := json.Unmarshal(d.Config, &w.config); err != nil {
+		return nil, fmt.Errorf("read the configuration in the dump: %w", err)
+	}
+	var err error
+	if w.self, err = w.config.Self(); err != nil {
+		return nil, fmt.Errorf("read the configuration in the dump: %w", err)
+	}
+	if err := w.restore(&d); err != nil {
+		return nil, err
+	}
+	w.routes, err = route.New(route.Config{Self: &w.self, HBONEPort: port(w.config.Inbound.HBONE), AllowUnknown: w.config.Outbound.PassthroughUnknown})
+	return w, err
+}
+
+func port(address string) uint16 {
+	_, text, err := net.SplitHostPort(address)
+	if err != nil {
+		return 0
+	}
+	n, _ := strconv.ParseUint(text, 10, 16)
+	return uint16(n)
+}
+
+// restore makes the snapshot again.
+func (w *World) restore(d *dump) error {
+	s := store.New(store.Config{Self: w.self})
+	change := store.Change{Workloads: map[string]*mesh.Workload{}, Services: map[mesh.Name]*mesh.Service{}}
+	for i := range d.Workloads {
+		one, err := d.Workloads[i].Restore()
+		if err != nil {
+			w.Problems = append(w.Problems, err)
+			continue
+		}
+		change.Workloads[one.UID] = one
+	}
+	for i := range d.Services {
+		one, err := d.Services[i].Restore()
+		if err != nil {
+			w.Problems = append(w.Problems, err)
+			continue
+		}
+		change.Services[one.Key()] = one
+	}
+	s.Apply(change)
+	if err := w.restorePolicies(s, d); err != nil {
+		return err
+	}
+	w.snap = s.Snapshot()
+	return nil
+}
+
+// A document is a policy as people write it.
+type document struct {
+	APIVersion string            `json:"apiVersion"`
+	Kind       string            `json:"kind"`
+	Metadata   map[string]string `json:"metadata"`
+	Spec       any               `json:"spec"`
+}
+
+// restorePolicies writes the policies down and has them read as a policy file is.
+func (w *World) restorePolicies(s *store.Store, d *dump) error {
+	reader, err := discovery.New(discovery.Config{Store: s, Self: w.self})
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "outrigger-explain-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	written := 0
+	for kind, policies := range map[string][]admin.Policy{"Authorization": d.Policies, "AgentPolicy": d.AgentPolicies} {
+		for _, p := range policies {
+			if p.Spec == nil {
+				w.Problems = append(w.Problems, fmt.Errorf("%s %s/%s is not in the dump: %s", kind, p.Namespace, p.Name, p.Problem))
+				continue
+			}
+			text, err := json.Marshal(document{discovery.APIVersion, kind, map[string]string{"name": p.Name, "namespace": p.Namespace}, p.Spec})
+			if err != nil {
+				return err
+			}
+			if err := os.WriteFile(filepath.Join(dir, strconv.Itoa(written)+".json"), text, 0o600); err != nil {
+				return err
+			}
+			written++
+		}
+	}
+	if written > 0 {
+		if err := reader.Load(dir); err != nil {
+			w.Problems = append(w.Problems, err)
+		}
+	}
+	return nil
+}
+
+// receiver compiles the policies of another workload, as far as we know them.
+func (w *World) receiver(of *mesh.Workload) *policy.Policies {
+	var all []*policy.Authorization
+	for _, a := range w.snap.Authorizations() {
+		all = append(all, a)
+	}
+	self := w.self
+	self.Principal, self.Name, self.Namespace, self.Addresses = of.Principal(), of.Name, of.Namespace, of.Addresses
+	return policy.New(&self, of, all, nil)
+}
