@@ -333,4 +333,11 @@ func (c *conn) changed() {
 	}
 }
 
-func (c *conn) windowTarget() int { return int(c.target.Load()) }
+// windowTarget is what a stream's receive window should be: no more than at the
+// beginning while memory is scarce.
+func (c *conn) windowTarget() int {
+	if c.bufs.scarce() {
+		return initialRecvWindow
+	}
+	return int(c.target.Load())
+}

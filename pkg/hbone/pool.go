@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"net/netip"
 	"slices"
 	"strings"
@@ -15,17 +14,8 @@ import (
 	"github.com/outrigger-mesh/outrigger/pkg/mesh"
 )
 
-const (
-	// loadTime is over how long a connection's load is averaged.
-	loadTime = 200 * time.Millisecond
-	// busyLoad is the load, in bytes per second, that other tunnels would feel.
-	busyLoad = 4 << 20
-	// headStart is how long a tunnel waits for a new connection to its peer
-	// when it could have an old one with others on it.
-	headStart = 5 * time.Millisecond
-	// growPause is how long a peer that failed to take one more connection is left alone.
-	growPause = time.Second
-)
+// growPause is how long a peer that failed to take one more connection is left alone.
+const growPause = time.Second
 
 // A peerKey is everything that makes two peers different. What a tunnel on a
 // connection may assume of it is exactly what was checked for the key.
@@ -63,14 +53,6 @@ type peerConns struct {
 	changed chan struct{} // closed when there may be room
 }
 
-// A pooled connection and its load.
-type pooled struct {
-	*conn
-	moved int64     // at
-	at    time.Time // when the load was last taken
-	load  float64   // bytes per second, averaged
-}
-
 // An attempt to make a connection.
 type attempt struct {
 	done chan struct{} // closed when it has ended
@@ -83,68 +65,91 @@ func (d *Dialer) get(ctx context.Context, hop *mesh.Hop, avoid *conn) (*conn, er
 	if err != nil {
 		return nil, err
 	}
-	key := newPeerKey(svid.Principal, hop)
-	started := time.Now()
-	var tried *attempt
+	s := &search{d: d, key: newPeerKey(svid.Principal, hop), svid: svid, hop: hop, avoid: avoid, started: time.Now()}
 	for {
-		d.pool.mu.Lock()
-		if d.pool.closed {
-			d.pool.mu.Unlock()
-			return nil, errDialerClosed
+		c, err := s.look()
+		drainAll(s.old)
+		if c != nil || err != nil {
+			return c, err
 		}
-		p := d.peer(key)
-		old := p.retire(svid)
-		best := p.best(d.config.MaxStreams, avoid)
-		grow := best == nil || p.crowded(best, d.config.MaxConns)
-		if grow && p.attempt == nil && (tried == nil || best == nil && tried.err == nil) {
-			tried = d.connect(key, p, hop)
-		} else if tried == nil {
-			tried = p.attempt
-		}
-		settle := best == nil || !grow || time.Since(started) >= headStart || p.attempt == nil
-		if best != nil && settle {
-			d.pool.mu.Unlock()
-			drainAll(old)
-			return best.conn, nil
-		}
-		if best == nil && tried != nil && tried != p.attempt && tried.err != nil {
-			d.pool.mu.Unlock()
-			drainAll(old)
-			return nil, tried.err
-		}
-		changed, done := p.watch(tried)
-		d.pool.mu.Unlock()
-		drainAll(old)
-		err := await(ctx, changed, done, best != nil)
-		d.pool.mu.Lock()
-		p.waiting--
-		d.pool.mu.Unlock()
-		if err != nil {
+		if err := s.await(ctx); err != nil {
 			return nil, err
 		}
 	}
+}
+
+// A search is for a connection that takes one more tunnel.
+type search struct {
+	d       *Dialer
+	key     peerKey
+	svid    *identity.SVID
+	hop     *mesh.Hop
+	avoid   *conn // it has refused the tunnel
+	started time.Time
+
+	peer     *peerConns
+	tried    *attempt        // that it started, or found
+	old      []*conn         // to be drained, without locks
+	changed  <-chan struct{} // what to wait for
+	done     <-chan struct{}
+	patience time.Duration // how long; 0 is for ever
+}
+
+// look returns a connection, why there is none, or neither: then await.
+func (s *search) look() (*conn, error) {
+	d := s.d
+	d.pool.mu.Lock()
+	defer d.pool.mu.Unlock()
+	if d.pool.closed {
+		return nil, errDialerClosed
+	}
+	p := d.peer(s.key)
+	s.peer, s.old = p, p.retire(s.svid)
+	best := p.best(d.config.MaxStreams, s.avoid)
+	grow := best == nil || p.crowded(best, d.config.MaxConns)
+	if grow && p.attempt == nil && (s.tried == nil || best == nil && s.tried.err == nil) {
+		s.tried = d.connect(s.key, p, s.hop)
+	} else if s.tried == nil {
+		s.tried = p.attempt
+	}
+	if best == nil {
+		if s.tried != nil && s.tried != p.attempt && s.tried.err != nil {
+			return nil, s.tried.err
+		}
+		s.patience = 0
+	} else {
+		s.patience = best.headStart() - time.Since(s.started)
+		if !grow || p.attempt == nil || s.patience <= 0 {
+			return best.conn, nil
+		}
+	}
+	s.changed, s.done = p.watch(s.tried)
+	return nil, nil
+}
+
+// await waits for a change at the peer, as long as there is patience.
+func (s *search) await(ctx context.Context) (err error) {
+	var timeout <-chan time.Time
+	if s.patience > 0 {
+		timeout = time.After(s.patience)
+	}
+	select {
+	case <-s.changed:
+	case <-s.done:
+	case <-timeout:
+	case <-ctx.Done():
+		err = context.Cause(ctx)
+	}
+	s.d.pool.mu.Lock()
+	defer s.d.pool.mu.Unlock()
+	s.peer.waiting--
+	return err
 }
 
 func drainAll(conns []*conn) {
 	for _, c := range conns {
 		c.drain()
 	}
-}
-
-// await waits for a change, or only for a moment.
-func await(ctx context.Context, changed, done <-chan struct{}, briefly bool) error {
-	var timeout <-chan time.Time
-	if briefly {
-		timeout = time.After(headStart)
-	}
-	select {
-	case <-changed:
-	case <-done:
-	case <-timeout:
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-	return nil
 }
 
 func (d *Dialer) peer(key peerKey) *peerConns {
@@ -181,64 +186,6 @@ func (p *peerConns) retire(svid *identity.SVID) []*conn {
 		return c.ended || c.away || c.peerAway
 	})
 	return old
-}
-
-// best is the connection with room that carries least.
-func (p *peerConns) best(maxStreams int, avoid *conn) *pooled {
-	now := time.Now()
-	var best *pooled
-	var bestStreams int
-	for _, c := range p.conns {
-		c.mu.Lock()
-		streams := len(c.streams)
-		room := c.roomLocked() && streams < maxStreams
-		c.mu.Unlock()
-		if !room || c.conn == avoid {
-			continue
-		}
-		c.measure(now)
-		if best == nil || c.lighter(best, streams, bestStreams) {
-			best, bestStreams = c, streams
-		}
-	}
-	return best
-}
-
-// lighter: less load where it matters, else fewer tunnels.
-func (c *pooled) lighter(than *pooled, streams, others int) bool {
-	if c.load > busyLoad || than.load > busyLoad {
-		return c.load < than.load
-	}
-	return streams < others
-}
-
-func (c *pooled) measure(now time.Time) {
-	dt := now.Sub(c.at)
-	if dt < 5*time.Millisecond {
-		return
-	}
-	moved := c.conn.moved.Load()
-	keep := math.Exp(-float64(dt) / float64(loadTime))
-	c.load = c.load*keep + float64(moved-c.moved)/dt.Seconds()*(1-keep)
-	c.moved, c.at = moved, now
-}
-
-// crowded tells whether one more connection is worth its cost: the best one
-// is busy, or there are many tunnels to share few connections.
-func (p *peerConns) crowded(best *pooled, maxConns int) bool {
-	if len(p.conns) >= maxConns || time.Since(p.failed) < growPause {
-		return false
-	}
-	if best.load > busyLoad {
-		return true
-	}
-	streams := 0
-	for _, c := range p.conns {
-		c.mu.Lock()
-		streams += len(c.streams)
-		c.mu.Unlock()
-	}
-	return streams+1 >= 1<<len(p.conns)
 }
 
 // connect starts to make a connection. The pool's lock is held.

@@ -230,7 +230,7 @@ func (t *Tunnel) creditLocked(n int) {
 	if t.noCredit || t.consumed < t.target/4 {
 		return
 	}
-	t.target = max(t.target, t.c.windowTarget())
+	t.target = t.c.windowTarget() // if it has shrunk, what was credited before is used up first
 	n = t.target - t.window - t.queued()
 	if n <= 0 {
 		return
