@@ -80,7 +80,6 @@ func (c streamCase) frames(t testing.TB) []byte {
 		block.Reset()
 	}
 	for i := 0; i < len(c.steps); i++ {
-		last := i+1 < len(c.steps) && c.steps[i+1] == "end"
 		switch step := c.steps[i]; step {
 		case "get", "post":
 			field(":method", strings.ToUpper(step))
@@ -96,7 +95,7 @@ func (c streamCase) frames(t testing.TB) []byte {
 		case "data":
 			flush(false)
 			i++
-			last = i+1 < len(c.steps) && c.steps[i+1] == "end"
+			last := i+1 < len(c.steps) && c.steps[i+1] == "end"
 			fr.WriteData(1, last, []byte(text(c.steps[i])))
 		case "trailer":
 			flush(false)
