@@ -101,7 +101,6 @@ attack: build ## Attack a sidecar and measure it and a client beside it; ATTACK=
 
 .PHONY: peers
 peers: ## Put a real Envoy and Node's HTTP/2 at either end of our tunnels; needs python3 and node
-	pkg/meshtest/peers/install.sh
 	go test -tags peers -count=1 -timeout 5m $(TESTFLAGS) ./pkg/meshtest/peers
 
 .PHONY: spire

@@ -27,6 +27,7 @@ import (
 	"github.com/outrigger-mesh/outrigger/pkg/hbone"
 	"github.com/outrigger-mesh/outrigger/pkg/identity"
 	"github.com/outrigger-mesh/outrigger/pkg/mesh"
+	"github.com/outrigger-mesh/outrigger/pkg/meshtest/envoy"
 	"github.com/outrigger-mesh/outrigger/pkg/relay"
 )
 
@@ -105,9 +106,9 @@ type peer struct {
 // envoy starts an Envoy with a configuration.
 func (b *bed) envoy(config string, values ...string) *peer {
 	b.t.Helper()
-	out, err := exec.Command("./install.sh").Output()
+	program, err := envoy.Install(b.t.Context())
 	if err != nil {
-		b.t.Fatalf("install.sh: %v", err)
+		b.t.Fatal(err)
 	}
 	text, err := os.ReadFile(filepath.Join("testdata", config))
 	if err != nil {
@@ -116,7 +117,7 @@ func (b *bed) envoy(config string, values ...string) *peer {
 	values = append(values, "DIR", b.dir, "CLIENT_ID", clientID.String(), "SERVER_ID", serverID.String())
 	b.write(config, []byte(strings.NewReplacer(values...).Replace(string(text))))
 	admin := filepath.Join(b.dir, config+".admin")
-	p := b.start(exec.Command(strings.TrimSpace(string(out)), "-c", filepath.Join(b.dir, config),
+	p := b.start(exec.Command(program, "-c", filepath.Join(b.dir, config),
 		"--disable-hot-restart", "--concurrency", "1", "--log-level", "error", "--admin-address-path", admin))
 	b.eventually(func() error {
 		address, err := os.ReadFile(admin)
