@@ -100,6 +100,13 @@ func TestTenThousandTunnelsOpenAndEnd(t *testing.T) {
 	t.Logf("%.1f KiB heap and %.1f KiB stack per tunnel with both ends, %.2f goroutines, %d connections",
 		float64(heap-heap0)/1024/tunnels, float64(stack-stack0)/1024/tunnels,
 		float64(goroutines-goroutines0)/tunnels, len(w.dialer.pool.all))
+	// Both ends are in this process.
+	if per := float64(heap-heap0+stack-stack0) / 1024 / tunnels / 2; per > 20 {
+		t.Errorf("%.1f KiB per tunnel and end", per)
+	}
+	if per := float64(goroutines-goroutines0) / tunnels / 2; per > 2 {
+		t.Errorf("%.2f goroutines per tunnel and end", per)
+	}
 	for _, tun := range all {
 		_ = tun.CloseWrite()
 	}
