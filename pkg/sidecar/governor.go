@@ -12,7 +12,7 @@ import (
 const (
 	governInterval = 100 * time.Millisecond
 	// growAt and shrinkAt are shares of the processors in use. Between them nothing changes.
-	growAt, shrinkAt = 0.75, 0.5
+	growAt, shrinkAt = 0.6, 0.4
 	// calmIntervals is how long half of them must have sufficed before the others are given up.
 	calmIntervals = 10
 	// gcPercent lets garbage be twice what is alive: what is alive is small, and
