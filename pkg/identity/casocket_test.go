@@ -108,7 +108,7 @@ func (s *caServer) config(t *testing.T) CAConfig {
 
 func fetch(t *testing.T, c CAConfig) (*SVID, error) {
 	t.Helper()
-	return must(NewCA(c)).fetch(t.Context(), time.Second)
+	return must(NewCA(c)).fetch(t.Context(), 20*time.Second)
 }
 
 // await waits until source answers as good says.
@@ -256,7 +256,7 @@ func TestBadAnswersOfTheCAAreRefused(t *testing.T) {
 func TestARealCAOutage(t *testing.T) {
 	s := newCAServer(t)
 	config := s.config(t)
-	config.TTL = 5 * time.Second
+	config.TTL = 10 * time.Second
 	ca := must(NewCA(config))
 	background(t, ca.Run)
 	await(t, ca, present)

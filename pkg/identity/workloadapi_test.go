@@ -144,7 +144,7 @@ func TestTheWorkloadAPIOffersTheOneThatIsConfigured(t *testing.T) {
 func TestTheWorkloadAPISocketMayVanish(t *testing.T) {
 	root := badcert.NewRoot("mesh", nil)
 	a := newAgent(t)
-	a.offer(&workload.X509SVIDResponse{Svids: []*workload.X509SVID{offered(plannerID, root, 5*time.Second)}}, nil)
+	a.offer(&workload.X509SVIDResponse{Svids: []*workload.X509SVID{offered(plannerID, root, 10*time.Second)}}, nil)
 	source := must(NewWorkloadAPI(WorkloadAPIConfig{Address: "unix://" + a.socket, Logger: quiet}))
 	background(t, source.Run)
 	first := await(t, source, present)
