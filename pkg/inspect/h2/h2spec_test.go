@@ -17,11 +17,15 @@ import (
 // h2spec builds the conformance suite once.
 func h2spec(t *testing.T) string {
 	t.Helper()
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		t.Fatal(err)
+	cache := os.Getenv("OUTRIGGER_CACHE")
+	if cache == "" {
+		user, err := os.UserCacheDir()
+		if err != nil {
+			t.Fatal(err)
+		}
+		cache = filepath.Join(user, "outrigger")
 	}
-	bin := filepath.Join(cache, "outrigger", "h2spec")
+	bin := filepath.Join(cache, "h2spec")
 	path := filepath.Join(bin, "h2spec")
 	if _, err := os.Stat(path); err == nil {
 		return path
@@ -84,7 +88,7 @@ func TestH2spec(t *testing.T) {
 	port := serve(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
-	out, _ := exec.CommandContext(ctx, h2spec(t), "-h", "127.0.0.1", "-p", port, "-o", "1").CombinedOutput()
+	out, _ := exec.CommandContext(ctx, h2spec(t), "-h", "127.0.0.1", "-p", port, "-o", "10").CombinedOutput()
 	m := regexp.MustCompile(`(\d+) tests, (\d+) passed, (\d+) skipped, (\d+) failed`).FindSubmatch(out)
 	if m == nil {
 		t.Fatalf("no result:\n%s", out)
