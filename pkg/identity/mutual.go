@@ -34,6 +34,9 @@ type Mutual struct {
 	RequireRevocationStatus bool
 	// AllowTLS12 admits TLS 1.2 with ECDHE and AES-GCM besides TLS 1.3.
 	AllowTLS12 bool
+	// StandardRecords leaves the records to crypto/tls after the handshake too,
+	// which costs more CPU in bulk and memory while idle.
+	StandardRecords bool
 	// HandshakeTimeout bounds a handshake, besides its ctx; 0 means 5 s.
 	HandshakeTimeout time.Duration
 
@@ -101,16 +104,20 @@ func (m *Mutual) handshake(ctx context.Context, raw net.Conn, a *attempt, role f
 	a.self = self
 	ctx, cancel := context.WithTimeout(ctx, m.timeout())
 	defer cancel()
-	shaking := tls13.NewHandshake(raw)
 	config := a.config()
-	config.KeyLogWriter = shaking.KeyLog()
-	c := role(shaking, config)
+	carrier, finish := raw, func(c *tls.Conn) tls13.Secured { return c }
+	if !m.StandardRecords {
+		shaking := tls13.NewHandshake(raw)
+		config.KeyLogWriter = shaking.KeyLog()
+		carrier = shaking
+		finish = func(c *tls.Conn) tls13.Secured { return shaking.Finish(c, a.usage == x509.ExtKeyUsageServerAuth) }
+	}
+	c := role(carrier, config)
 	if err := c.HandshakeContext(ctx); err != nil {
 		raw.Close()
 		return nil, fmt.Errorf("TLS handshake with %v: %w", raw.RemoteAddr(), err)
 	}
-	secured := shaking.Finish(c, a.usage == x509.ExtKeyUsageServerAuth)
-	return &Conn{Secured: secured, Peer: a.peer, Self: self, state: c.ConnectionState()}, nil
+	return &Conn{Secured: finish(c), Peer: a.peer, Self: self, state: c.ConnectionState()}, nil
 }
 
 func (m *Mutual) timeout() time.Duration {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/outrigger-mesh/outrigger/pkg/mesh"
 	"github.com/outrigger-mesh/outrigger/pkg/meshtest/badcert"
+	"github.com/outrigger-mesh/outrigger/pkg/tls13"
 )
 
 func TestBothEndsLearnWhoTheOtherIs(t *testing.T) {
@@ -204,5 +205,20 @@ func TestAHandshakeEndsWithItsContextOrItsTimeout(t *testing.T) {
 	_, far := socketPair(t)
 	if _, err := m.Server(t.Context(), far); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("silent peer: %v", err)
+	}
+}
+
+func TestRecordsAreLeftToCryptoTLSWhereThatIsAskedFor(t *testing.T) {
+	a := newAuthority(t, local)
+	for _, standard := range []bool{false, true} {
+		client, server := newMutual(t, a, planner), newMutual(t, a, github)
+		client.StandardRecords = standard // the server's are ours, whatever the client's are
+		c, s := handshake(t, client, server, github)
+		do(t, c.err)
+		do(t, s.err)
+		if _, ours := c.conn.Secured.(*tls13.Conn); ours == standard {
+			t.Errorf("with StandardRecords %v the records are ours: %v", standard, ours)
+		}
+		works(t, c.conn, s.conn)
 	}
 }

@@ -48,6 +48,7 @@ type IdentityConfig struct {
 	TrustDomainAliases      []string          `json:"trustDomainAliases,omitzero" flag:"trust-domain-alias" env:"TRUST_DOMAIN_ALIASES" jsonschema:"Other names of the pod's own trust domain. Who bears one must chain to the own roots, and is as good as its namesake where a peer is expected."`
 	FederatedBundles        map[string]string `json:"federatedBundles,omitzero" flag:"federated-bundle" env:"FEDERATED_BUNDLES" jsonschema:"PEM files with the roots of foreign trust domains, as domain=file; watched. Nobody of a domain that is neither ours nor listed is admitted (providers ca and files; the workload API brings its own)."`
 	AllowTLS12              bool              `json:"allowTLS12,omitzero" flag:"allow-tls12" env:"TLS12_ENABLED" jsonschema:"Admit peers that speak TLS 1.2 with ECDHE and AES-GCM, besides TLS 1.3."`
+	StandardRecords         bool              `json:"standardRecords,omitzero" flag:"standard-tls-records" env:"STANDARD_TLS_RECORDS" jsonschema:"Leave TLS records to Go's crypto/tls after the handshake too, at the cost of CPU and memory."`
 }
 
 // DiscoveryConfig says where configuration comes from.

@@ -30,7 +30,7 @@ func (s *Sidecar) buildIdentity() (err error) {
 	}
 	s.mutual = &identity.Mutual{
 		Source: s.source, CRL: s.crl, Aliases: c.TrustDomainAliases,
-		RequireRevocationStatus: c.RequireRevocationStatus, AllowTLS12: c.AllowTLS12,
+		RequireRevocationStatus: c.RequireRevocationStatus, AllowTLS12: c.AllowTLS12, StandardRecords: c.StandardRecords,
 	}
 	return nil
 }
