@@ -170,7 +170,7 @@ func (c *Conn) fail(err error) {
 	}
 	if !errors.Is(err, io.EOF) {
 		p := append(u32(last), u32(uint32(codeOf(err)))...)
-		_ = c.w.send(http2.FrameGoAway, 0, 0, p) // who has sent too much does not read it
+		_ = c.w.send(http2.FrameGoAway, 0, 0, p) // no GOAWAY is refused
 	}
 }
 

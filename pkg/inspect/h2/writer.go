@@ -65,14 +65,15 @@ func (w *writer) append(typ http2.FrameType, flags http2.Flags, id uint32, paylo
 	w.pending = append(w.pending, payload...)
 }
 
-// send appends a control frame without ever waiting.
+// send appends a control frame without ever waiting. Too many are refused, except
+// for the GOAWAY that says so.
 func (w *writer) send(typ http2.FrameType, flags http2.Flags, id uint32, payload []byte) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.err != nil {
 		return nil // the connection is ending for that reason
 	}
-	if w.control++; w.control > maxControl {
+	if w.control++; w.control > maxControl && typ != http2.FrameGoAway {
 		return calm("peer does not read what it makes us send")
 	}
 	w.append(typ, flags, id, payload)
