@@ -41,7 +41,7 @@ build: ## Build the commands into bin/
 .PHONY: test
 test: ## Run all tests with the race detector; TESTFLAGS=... adds flags
 	@command -v "$$(go env CC | cut -d' ' -f1)" >/dev/null || { echo "make test: the race detector needs a C compiler, and $$(go env CC) is not there: install gcc or clang" >&2; exit 1; }
-	CGO_ENABLED=1 go test -race -shuffle=on -timeout 4m $(TESTFLAGS) ./...
+	CGO_ENABLED=1 go test -race -shuffle=on -timeout 8m $(TESTFLAGS) ./...
 
 .PHONY: lint
 lint: ## Check format, vet, staticcheck, protos, and that generated code is current
