@@ -116,7 +116,8 @@ func TestRemovedMethodsAreNotFoundWhateverTheyName(t *testing.T) {
 }
 
 func TestHiddenToolIsAnsweredAsOneThatDoesNotExist(t *testing.T) {
-	h := newHarness(t, denying("tools/call hidden", "tools/call absent"), Config{})
+	deny := denying("tools/call hidden", "tools/call absent")
+	h := newHarness(t, deny, Config{})
 	ask := func(name string) string {
 		return strings.ReplaceAll(h.send("POST", rpc("5", "tools/call", `{"name":"`+name+`"}`)).body, name, "NAME")
 	}
@@ -127,6 +128,7 @@ func TestHiddenToolIsAnsweredAsOneThatDoesNotExist(t *testing.T) {
 		`{"jsonrpc":"2.0","id":1,"result":{"content":[{"type":"text","text":"MCP error -32602: Tool nosuch not found"}],"isError":true}}`,
 		`{"jsonrpc":"2.0","id":1,"error":{"code":-32601,"message":"Unknown tool: nosuch"}}`,
 	} {
+		h = newHarness(t, deny, Config{})
 		h.server = func(*seen) *inspect.Response { return jsonReply(200, own) }
 		if a := h.send("POST", rpc("1", "tools/call", `{"name":"nosuch"}`)); a.body != own {
 			t.Errorf("the server's own answer became %s", a.body)
@@ -231,7 +233,7 @@ func TestBatchIsAllOrNothing(t *testing.T) {
 		h.send("POST", rpc("1", "initialize", `{"protocolVersion":"`+version+`"}`))
 		h.got = nil
 	}
-	batch := `[` + rpc("1", "tools/call", `{"name":"safe"}`) + `,` + rpc(`"b"`, "tools/call", `{"name":"danger"}`) + `,` + notify("notifications/cancelled", `{}`) + `]`
+	batch := `[` + rpc("1", "tools/call", `{"name":"safe"}`) + `,` + rpc(`"b"`, "tools/call", `{"name":"danger"}`) + `,` + notify("notifications/initialized", `{}`) + `]`
 	h := newHarness(t, denying("tools/call danger"), Config{})
 	open(h, rev2503)
 	a := h.send("POST", batch, sessionHeader+": s")

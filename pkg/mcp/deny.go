@@ -116,6 +116,7 @@ func (e *exchange) denied(c *call) (status, code int, body []byte) {
 		if status, code, body, ok := e.forms.answer(e.formKey(c), c); ok {
 			return status, code, body
 		}
+		e.forms.pin(e.formKey(c))
 	}
 	switch {
 	case c.kind != request:

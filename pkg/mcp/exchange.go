@@ -45,6 +45,8 @@ type exchange struct {
 	one     call    // the first of calls
 	calls   []*call // what the request asks, in order
 	records []*telemetry.Call
+
+	restatus int // of HTTP, if our own answer takes the place of a response; else 0
 }
 
 // A call is one message of the client, or one bare request of a session.

@@ -16,8 +16,9 @@ const (
 
 // forms are how servers answer when they are asked for what they do not have. A
 // thing that policy hides is answered in the same words, with the same HTTP status,
-// as soon as one such answer passed by; before that, in the Go SDK's. All denied
-// names get the same answer at any time, whether the server has the thing or not.
+// if one such answer passed by before. If not, it is answered in the Go SDK's words,
+// and from then on so are the things that the server does not have: whichever comes
+// first, nobody can tell the one from the other.
 //
 // An answer is a form only if it says nothing else: it came for one caller and
 // will be shown to others.
@@ -41,6 +42,7 @@ type form struct {
 	member string // "result" or "error"
 	code   int
 	pieces [][]byte
+	own    bool // nothing of the above: it is our own
 }
 
 func newForms() *forms { return &forms{of: map[formKey]form{}} }
@@ -49,8 +51,18 @@ func (e *exchange) formKey(c *call) formKey {
 	return formKey{e.place(), c.name, c.object.Kind, e.modern}
 }
 
-// learn looks whether m, the answer to c, says that there is no such thing.
-func (f *forms) learn(key formKey, c *call, m *message) {
+// pin makes our own form the one that holds, if none does yet.
+func (f *forms) pin(key formKey) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if _, known := f.of[key]; !known && len(f.of) < maxForms {
+		f.of[key] = form{own: true}
+	}
+}
+
+// learn looks whether m, the answer to c, says that there is no such thing. It
+// reports whether our own form must take its place.
+func (f *forms) learn(key formKey, c *call, m *message) (rephrase bool) {
 	v, learned := m.Error, form{status: c.record.Status, member: "error", code: int(m.Code)}
 	text, times, plain := "", 0, false
 	if v.Kind() != 0 {
@@ -60,20 +72,22 @@ func (f *forms) learn(key formKey, c *call, m *message) {
 		text, plain = resultText(v)
 	}
 	if !plain || len(v.Raw) > maxForm || !saysUnknown(text, c.object.Name) {
-		return
+		return false
 	}
 	name := []byte(quote(c.object.Name))
 	for _, piece := range bytes.Split(v.Raw, name[1:len(name)-1]) {
 		learned.pieces = append(learned.pieces, bytes.Clone(piece))
 	}
 	if len(learned.pieces)-1 != times+strings.Count(text, c.object.Name) {
-		return // the name is written in another way, or is a part of the rest
+		learned.pieces = nil // the name is written in another way, or is a part of the rest
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if _, known := f.of[key]; known || len(f.of) < maxForms {
+	held, known := f.of[key]
+	if !held.own && learned.pieces != nil && (known || len(f.of) < maxForms) {
 		f.of[key] = learned
 	}
+	return held.own
 }
 
 // errorText is the message of an error that has nothing else, but perhaps what was
@@ -177,7 +191,7 @@ func (f *forms) answer(key formKey, c *call) (status, code int, body []byte, ok 
 	f.mu.Lock()
 	learned, ok := f.of[key]
 	f.mu.Unlock()
-	if !ok || len(c.object.Name) > maxEcho {
+	if !ok || learned.own || len(c.object.Name) > maxEcho {
 		return 0, 0, nil, false
 	}
 	name := []byte(quote(c.object.Name))

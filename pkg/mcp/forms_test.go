@@ -1,9 +1,11 @@
 package mcp
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
+	"github.com/outrigger-mesh/outrigger/pkg/inspect"
 	"github.com/outrigger-mesh/outrigger/pkg/policy"
 	"github.com/outrigger-mesh/outrigger/pkg/telemetry"
 )
@@ -77,6 +79,46 @@ func TestANameThatIsAlsoAWordOfTheAnswerTeachesNothing(t *testing.T) {
 		answer := `"error":{"code":-32602,"message":"unknown tool ` + name + `"}`
 		if got := shown(t, policy.KindTool, name, answer, "hid"); strings.Contains(got, "hid") && strings.Count(got, "hid") != 1 || strings.Contains(got, `"hid":`) {
 			t.Errorf("a tool named %q taught %s", name, got)
+		}
+	}
+}
+
+func TestHiddenAndUnknownThingsAreAnsweredAlikeWhicheverIsAskedForFirst(t *testing.T) {
+	for _, kind := range []struct{ method, params, unknown string }{
+		{"tools/call", `{"name":"%s"}`, `"result":{"content":[{"type":"text","text":"Tool %s not found"}],"isError":true}`},
+		{"tools/call", `{"name":"%s"}`, `"error":{"code":-32602,"message":"tool '%s' not found: tool not found"}`},
+		{"resources/read", `{"uri":"%s"}`, `"error":{"code":-32002,"message":"handler not found for resource URI '%[1]s': resource not found","data":{"uri":"%[1]s"}}`},
+		{"prompts/get", `{"name":"%s"}`, `"error":{"code":-32602,"message":"Prompt %s not found"}`},
+	} {
+		for _, order := range [][]string{{"hidden", "absent", "hidden", "other"}, {"absent", "hidden", "other", "hidden"}} {
+			for _, events := range []bool{false, true} {
+				h := newHarness(t, denying("* hidden"), Config{})
+				asked := ""
+				h.server = func(*seen) *inspect.Response {
+					body := `{"jsonrpc":"2.0","id":1,` + fmt.Sprintf(kind.unknown, asked) + `}`
+					if events {
+						return eventReply("data: " + body + "\n\n")
+					}
+					status := 400
+					if strings.Contains(body, `"result"`) {
+						status = 200
+					}
+					return jsonReply(status, body)
+				}
+				answers := map[string]bool{}
+				for _, asked = range order {
+					a := h.send("POST", rpc("1", kind.method, fmt.Sprintf(kind.params, asked)))
+					text := strings.TrimSuffix(strings.TrimPrefix(a.body, "data: "), "\n\n")
+					status := a.status
+					if events {
+						status = 0 // a denial is JSON, which the HTTP status of streams says nothing of
+					}
+					answers[fmt.Sprint(status, strings.ReplaceAll(text, asked, "X"))] = true
+				}
+				if len(answers) != 1 {
+					t.Errorf("%s, events %v, asked in the order %v: %v", kind.method, events, order, answers)
+				}
+			}
 		}
 	}
 }

@@ -110,7 +110,11 @@ func (e *exchange) respondJSON(up *inspect.Response) *inspect.Response {
 	case text[0] == '[':
 		body, problem = e.inspectBatch()
 	default:
+		e.restatus = 0
 		body, problem = e.inspectSingle(up.Status)
+		if e.restatus != 0 {
+			up.Status, e.calls[0].record.Status = e.restatus, e.restatus
+		}
 	}
 	if problem != "" {
 		up.Body = nil

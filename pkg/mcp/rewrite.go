@@ -12,12 +12,17 @@ import (
 // doc itself unless something in it must not be seen. It may return a denial in
 // the answer's place.
 func (e *exchange) rewrite(c *call, m *message, doc []byte) (out []byte, problem string) {
+	rephrase := false
 	switch c.object.Kind {
 	case policy.KindTool, policy.KindResource, policy.KindTemplate, policy.KindPrompt:
-		e.forms.learn(e.formKey(c), c, m)
+		rephrase = e.forms.learn(e.formKey(c), c, m)
 	}
 	if e.session != nil && c.kind == request {
 		e.session.settled(c.id.Key)
+	}
+	if rephrase {
+		e.restatus, c.record.ErrorCode, out = e.denied(c)
+		return out, ""
 	}
 	if m.Error.Kind() != 0 {
 		c.record.ErrorCode = int(m.Code)
