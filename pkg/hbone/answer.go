@@ -176,9 +176,10 @@ func (c *conn) onResponse(id uint32, r *request) error {
 	return nil
 }
 
-// useful tells whether a stream has done anything.
+// useful tells whether anything has come back on a stream. What the peer sent
+// proves nothing: it costs it a byte, and us a connection to the app.
 func (t *Tunnel) useful() bool {
-	if t.received.Load() || t.sent.Load() {
+	if t.sent.Load() {
 		return true
 	}
 	t.c.mu.Lock()

@@ -17,9 +17,9 @@ type Limits struct {
 	// that may come at once; all connections of an identity may send four times as much.
 	NoisePerSecond int
 	// ResetsPerSecond is how many streams of one connection may end without use
-	// for long: reset before they carried a byte, refused, or reset by us for an
-	// error of the peer. 0 means 100. Five times that may come at once; all
-	// connections of an identity may have four times as many.
+	// for long: reset by the peer before anything came back, refused, or reset by
+	// us for an error of the peer. 0 means 100. Five times that may come at once;
+	// all connections of an identity may have four times as many.
 	ResetsPerSecond int
 	// OpensPerSecond is how many tunnels one peer identity may open for long that
 	// come to nothing: those that end well and carried bytes both ways do not

@@ -30,6 +30,7 @@ type input struct {
 	data     []byte  // read and not yet consumed
 	until    time.Time
 	trimming atomic.Bool
+	waits    func() // called before it may wait for the peer; nil for a client
 }
 
 // next returns at least one byte and at most n. It is valid until the next call.
@@ -85,6 +86,9 @@ func (in *input) skip(n int) error {
 // fill reads. The first read of a busy time goes to small; if it fills it,
 // there is more, and a chunk is taken.
 func (in *input) fill() (err error) {
+	if in.waits != nil {
+		in.waits()
+	}
 	if in.records != nil {
 		in.data, err = in.records.Next()
 		return err

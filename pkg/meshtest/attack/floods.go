@@ -47,7 +47,7 @@ func resets() []Flood {
 	return []Flood{
 		{Name: "rapid reset", Rounds: 20_000, Round: func(a *Client) { _ = a.Framer.WriteRSTStream(a.Connect(), http2.ErrCodeCancel) }},
 		{Name: "rapid reset of refused requests", Rounds: 100_000, Round: func(a *Client) { _ = a.Framer.WriteRSTStream(get(a), http2.ErrCodeCancel) }},
-		{Name: "rapid reset after a byte", Rounds: 100_000, Dials: true, Round: func(a *Client) {
+		{Name: "rapid reset after a byte", Rounds: 100_000, Round: func(a *Client) {
 			id := a.Connect()
 			_ = a.Framer.WriteData(id, false, []byte("x"))
 			_ = a.Framer.WriteRSTStream(id, http2.ErrCodeCancel)

@@ -1,0 +1,28 @@
+package hbone
+
+// A starting holds back the handlers of CONNECTs until all that came with them
+// has been read: one that was reset in the same breath costs no goroutine, no
+// dial and no record. It belongs to the read loop, and never holds more than
+// what one read brings.
+type starting struct {
+	start func(*Tunnel, *request)
+	held  []heldBack
+}
+
+type heldBack struct {
+	t *Tunnel
+	r *request
+}
+
+func (s *starting) hold(t *Tunnel, r *request) { s.held = append(s.held, heldBack{t, r}) }
+
+// release starts the handlers of the streams that are still open.
+func (s *starting) release() {
+	for i, h := range s.held {
+		s.held[i] = heldBack{}
+		s.start(h.t, h.r)
+	}
+	if s.held = s.held[:0]; cap(s.held) > 16 {
+		s.held = nil
+	}
+}
