@@ -50,8 +50,9 @@ func strike(ctx context.Context, c config) error {
 	if err != nil {
 		return err
 	}
-	s := &striker{m: m, from: m.at(200)}
-	if s.mutual, err = m.identity("agents", "stranger"); err != nil {
+	// Each has an address and an identity of his own: the one before him shall not have spent his budget.
+	s := &striker{m: m, from: m.at(byte(100 + c.number%150))}
+	if s.mutual, err = m.identity("agents", fmt.Sprintf("stranger-%d", c.number)); err != nil {
 		return err
 	}
 	ctx, stop := context.WithTimeout(ctx, c.attack)

@@ -1,0 +1,164 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// An outcome is one measurement of one attack.
+type outcome struct {
+	strikes
+	quiet     time.Duration // the client's p99 alone: the larger of before and after
+	p99       time.Duration // beside the attack
+	share     float64       // of a core, beyond what the client costs
+	disturbed bool          // the quiet windows differ too much
+}
+
+func (o *outcome) ratio() float64 { return float64(o.p99) / float64(o.quiet) }
+
+// stopped tells whether the attack was cut soon, or costs little.
+func (o *outcome) stopped() bool {
+	return o.cuts > 0 && o.longest <= mostLife || o.share <= mostShare
+}
+
+func (o *outcome) held() bool { return o.stopped() && o.ratio() <= mostRatio }
+
+// A verdict is what came of all measurements of one attack.
+type verdict struct {
+	outcome
+	tries int
+	blind bool // nothing can be told of the client
+}
+
+func (v *verdict) ok() bool { return v.stopped() && (v.blind || v.ratio() <= mostRatio) }
+
+func (v *verdict) String() string {
+	switch {
+	case !v.ok():
+		return "OUT OF BOUNDS"
+	case v.blind:
+		return "held; too disturbed for p99"
+	}
+	return "held"
+}
+
+// judge takes the measurement that is the median by what it did to the client. Those
+// of a disturbed machine count only if there is no other.
+func judge(all []outcome) *verdict {
+	v := &verdict{tries: len(all)}
+	calm := slices.DeleteFunc(slices.Clone(all), func(o outcome) bool { return o.disturbed })
+	if v.blind = len(calm) == 0; v.blind {
+		calm = slices.Clone(all)
+	}
+	slices.SortFunc(calm, func(a, b outcome) int { return cmp.Compare(a.ratio(), b.ratio()) })
+	v.outcome = calm[(len(calm)-1)/2]
+	return v
+}
+
+// A round drives attacks, one after the other.
+type round struct {
+	*bed
+	config
+	self   string
+	number int           // of the next attacker
+	alone  time.Duration // the client's p99 in the last quiet window
+	usual  float64       // what of a core the client cost there
+}
+
+// all measures every attack and prints a table, row by row.
+func (b *bed) all(ctx context.Context, c config) error {
+	const row = "%-38s %6v %8v %5v %9v %7v %9v %9v %6v %5v  %v\n"
+	r := &round{bed: b, config: c}
+	var err error
+	if r.self, err = os.Executable(); err != nil {
+		return err
+	}
+	if err := r.quietly(ctx); err != nil {
+		return err
+	}
+	fmt.Printf(row, "attack", "conns", "kept out", "cut", "life", "core", "p99 quiet", "p99 then", "ratio", "tries", "verdict")
+	var bad []string
+	driven, blind, until := 0, 0, time.Now().Add(c.again)
+	for _, name := range names() {
+		if !strings.Contains(name, c.only) {
+			continue
+		}
+		v, err := r.measure(ctx, name, until)
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		fmt.Printf(row, name, v.connected, v.refused, v.cuts, v.longest.Round(time.Millisecond), fmt.Sprintf("%.3f", v.share),
+			v.quiet.Round(10*time.Microsecond), v.p99.Round(10*time.Microsecond), fmt.Sprintf("%.2f", v.ratio()), v.tries, v)
+		driven++
+		if v.blind {
+			blind++
+		}
+		if !v.ok() {
+			bad = append(bad, name)
+		}
+	}
+	fmt.Printf("%d attacks, %d out of bounds; of %d the machine was too disturbed to tell more than that they are cut or cheap\n", driven, len(bad), blind)
+	if len(bad) > 0 {
+		return fmt.Errorf("out of bounds: %s", strings.Join(bad, ", "))
+	}
+	if driven == 0 {
+		return fmt.Errorf("no attack has %q in its name", c.only)
+	}
+	return nil
+}
+
+// measure drives one attack, and again if it is not held at once.
+func (r *round) measure(ctx context.Context, name string, until time.Time) (*verdict, error) {
+	var all []outcome
+	for len(all) == 0 || len(all) < tries && time.Now().Before(until) {
+		o, err := r.try(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, o)
+		if len(all) == 1 && o.held() && !o.disturbed {
+			break
+		}
+	}
+	return judge(all), nil
+}
+
+// quietly measures the client alone.
+func (r *round) quietly(ctx context.Context) (err error) {
+	r.alone, r.usual, err = r.client(ctx, r.quiet)
+	return err
+}
+
+// try measures the client beside an attack, and then alone: as it was before.
+func (r *round) try(ctx context.Context, name string) (o outcome, err error) {
+	before, usual := r.alone, r.usual
+	r.number++
+	// The attacker's own work is not the sidecar's fault: it gets what the others leave.
+	cmd := exec.CommandContext(ctx, "nice", "-n", "19", r.self, "--strike", name, "--number", strconv.Itoa(r.number), "--state", r.State, "--attack", r.attack.String())
+	var out strings.Builder
+	cmd.Stdout, cmd.Stderr, cmd.Env = &out, os.Stderr, append(os.Environ(), "GOMAXPROCS=1")
+	if err := cmd.Start(); err != nil {
+		return o, err
+	}
+	p99, core, err := r.client(ctx, r.attack)
+	if err := errors.Join(err, cmd.Wait()); err != nil {
+		return o, err
+	}
+	if err := r.quietly(ctx); err != nil {
+		return o, err
+	}
+	o.quiet, o.p99, o.share = max(before, r.alone), p99, max(core-(usual+r.usual)/2, 0)
+	o.disturbed = float64(o.quiet) > mostDrift*float64(min(before, r.alone))
+	if _, err = fmt.Sscan(out.String(), &o.connected, &o.refused, &o.cuts, (*int64)(&o.longest)); err == nil && o.connected == 0 {
+		err = fmt.Errorf("the attacker never got in, and was kept out %d times", o.refused)
+	}
+	return o, err
+}

@@ -1,0 +1,39 @@
+package main
+
+import (
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestAnAttackMustBeStoppedAndLeaveTheClientAlone(t *testing.T) {
+	const ms = time.Millisecond
+	cut := strikes{connected: 1, cuts: 1, longest: 10 * ms}
+	held := outcome{strikes: cut, quiet: ms, p99: 2 * ms, share: 0.5}
+	slow := outcome{strikes: cut, quiet: ms, p99: 3 * ms}
+	costly := outcome{quiet: ms, p99: ms, share: 0.11}
+	late := outcome{strikes: strikes{cuts: 1, longest: 2 * time.Second}, quiet: ms, p99: ms, share: 0.11}
+	disturbed := func(o outcome) outcome { o.disturbed = true; return o }
+	for name, c := range map[string]struct {
+		all       []outcome
+		ok, blind bool
+	}{
+		"cut at once":                         {[]outcome{held}, true, false},
+		"cheap, and never cut":                {[]outcome{{quiet: ms, p99: ms, share: 0.1}}, true, false},
+		"the client waits":                    {[]outcome{slow}, false, false},
+		"costly, and never cut":               {[]outcome{costly}, false, false},
+		"costly, and cut late":                {[]outcome{late}, false, false},
+		"the median is out of bounds":         {[]outcome{slow, held, slow}, false, false},
+		"the median is held":                  {[]outcome{slow, held, held}, true, false},
+		"disturbed ones do not count":         {[]outcome{disturbed(slow), disturbed(slow), held}, true, false},
+		"all are disturbed":                   {[]outcome{disturbed(slow), disturbed(slow)}, true, true},
+		"disturbance does not excuse the cut": {[]outcome{disturbed(costly)}, false, true},
+	} {
+		if v := judge(c.all); v.ok() != c.ok || v.blind != c.blind {
+			t.Errorf("%s: ok %v, blind %v", name, v.ok(), v.blind)
+		}
+	}
+}
