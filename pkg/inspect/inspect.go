@@ -80,17 +80,31 @@ type Conversation struct {
 }
 
 // An Exchange is one request and what is known about it. One exchange uses one
-// set of policies for all its decisions.
+// set of policies for all its decisions, unless it lasts and is told to Refresh.
 type Exchange struct {
 	*Conversation
 	Request  *Request
-	Policies *policy.Policies // of one snapshot
-	Snapshot uint64           // its version
+	Policies *policy.Policies                  // of one snapshot
+	Snapshot uint64                            // its version
+	Current  func() (*policy.Policies, uint64) // the current snapshot's; may be nil
 	// Upstream opens another connection to the same app, for a message of our own;
 	// see RoundTrip.
 	Upstream func(ctx context.Context) (net.Conn, error)
 
 	stream *streamed // of HTTP/2
+}
+
+// Refresh makes the policies the current ones, and tells whether they are others.
+func (x *Exchange) Refresh() bool {
+	if x.Current == nil {
+		return false
+	}
+	policies, version := x.Current()
+	if policies == nil || version == x.Snapshot {
+		return false
+	}
+	x.Policies, x.Snapshot = policies, version
+	return true
 }
 
 // Config is how to serve one connection.

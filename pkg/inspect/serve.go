@@ -174,6 +174,7 @@ func (s *server) begin(x *Exchange, r *Request) {
 	x.Conversation, x.Request, x.Upstream = s.Conversation, r, s.Upstream
 	if s.Policies != nil {
 		x.Policies, x.Snapshot = s.Policies()
+		x.Current = s.Policies
 	}
 }
 

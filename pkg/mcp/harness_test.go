@@ -80,6 +80,8 @@ type harness struct {
 	server func(r *seen) *inspect.Response
 	got    []seen // what reached the server
 
+	snapshot uint64 // the current one's version
+
 	audit    lockedBuffer
 	recorder *telemetry.Recorder
 }
@@ -114,7 +116,7 @@ func newHarness(t testing.TB, judge Judge, c Config) *harness {
 
 // newQuietHarness records nothing.
 func newQuietHarness(t testing.TB, judge Judge, c Config) *harness {
-	h := &harness{t: t, judge: judge, source: planner, port: policy.Port{Protocol: policy.ProtocolMCP, Paths: []string{"/mcp"}}}
+	h := &harness{t: t, judge: judge, snapshot: 7, source: planner, port: policy.Port{Protocol: policy.ProtocolMCP, Paths: []string{"/mcp"}}}
 	c.Judge = func(*inspect.Exchange) Judge { return h.judge }
 	h.layer = New(c)
 	h.server = func(*seen) *inspect.Response { return jsonReply(200, `{"jsonrpc":"2.0","id":1,"result":{}}`) }
@@ -154,7 +156,7 @@ func (h *harness) exchange(method, body string, header ...string) *inspect.Excha
 	return &inspect.Exchange{
 		Conversation: &inspect.Conversation{Direction: policy.Inbound, Source: h.source, Port: h.port, Record: record,
 			Target: policy.Destination{Address: netip.MustParseAddrPort("127.0.15.31:9000")}},
-		Request: r, Snapshot: 7,
+		Request: r, Snapshot: 7, Current: h.current,
 	}
 }
 

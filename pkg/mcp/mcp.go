@@ -77,7 +77,7 @@ func or[T int | time.Duration](v, def T) T {
 // exchanges on other ports pass it by. One layer serves all connections of a
 // sidecar: sessions and handles live in it.
 func New(c Config) inspect.Layer {
-	g := &governor{config: c.withDefaults(), handles: newOwners(), forms: newForms(), locations: newLocations(), mirrors: newMirrors(), params: paramsShape(), result: resultShape(), reply: replyShape()}
+	g := &governor{config: c.withDefaults(), handles: newOwners(), events: newOwners(), forms: newForms(), locations: newLocations(), mirrors: newMirrors(), params: paramsShape(), result: resultShape(), reply: replyShape()}
 	g.sessions = newSessions(g.config)
 	g.exchanges.New = func() any { return newExchange(g) }
 	return func(next inspect.Handler) inspect.Handler {
@@ -95,6 +95,7 @@ type governor struct {
 	config    Config
 	sessions  *sessions
 	handles   *owners
+	events    *owners // of what streams can be resumed from
 	forms     *forms
 	locations *locations
 	mirrors   *mirrors

@@ -72,29 +72,40 @@ func clientOf(info, capabilities value) policy.Client {
 // checkOwn looks whether a notification is about what is the client's own: a
 // request it sent, a progress token it was given. If not, it goes nowhere, and the
 // client is none the wiser: that is what such a notification would do by itself.
-// Servers without sessions would take the ids of all callers for those of one.
+// Servers without sessions would take the ids of all callers for those of one. A
+// batch that has one goes nowhere as a whole.
 func (e *exchange) checkOwn() *inspect.Response {
-	if e.batch || e.session == nil || e.calls[0].kind != notification {
-		return nil
+	for _, c := range e.calls {
+		problem := e.notOwn(c)
+		switch {
+		case problem == "":
+		case e.batch:
+			return e.refuseCalls(refusal{status: 403, code: codeRefused, problem: "an element of the batch is not the client's own: " + problem})
+		default:
+			c.record.Decision = policy.Decision{Reason: "not passed on: " + problem}
+			c.record.Status = 202
+			return &inspect.Response{Status: 202}
+		}
 	}
-	c := e.calls[0]
-	problem := ""
+	return nil
+}
+
+// notOwn tells why a notification is about nothing of the client's own.
+func (e *exchange) notOwn(c *call) (problem string) {
+	if c.kind != notification || e.modern {
+		return ""
+	}
 	switch c.name {
 	case "notifications/cancelled":
-		if c.subject == "" || !e.session.owns(c.subject) {
-			problem = "it cancels a request that this session did not send"
+		if c.subject == "" || e.session == nil || !e.session.owns(c.subject) {
+			return "it cancels a request that this session did not send"
 		}
 	case "notifications/progress":
-		if c.subject == "" || !e.session.follows(c.subject) {
-			problem = "it is progress of a request that this session's server did not send"
+		if c.subject == "" || e.session == nil || !e.session.follows(c.subject) {
+			return "it is progress of a request that this session's server did not send"
 		}
 	}
-	if problem == "" {
-		return nil
-	}
-	c.record.Decision = policy.Decision{Reason: "not passed on: " + problem}
-	c.record.Status = 202
-	return &inspect.Response{Status: 202}
+	return ""
 }
 
 // describe notes what a decision was made from, so that it can be made again from

@@ -53,6 +53,13 @@ func (e *exchange) stateHandle(state string) handle {
 	return handle{e.place(), "s" + string(sum[:])}
 }
 
+// eventHandle is what a stream's event can be resumed from.
+func (e *exchange) eventHandle(id string) handle { return handle{e.place(), "e" + id} }
+
+// resumer is who may resume a stream. Servers that count the events of each session
+// give equal ids to many, which then bind nobody but by the session.
+func (e *exchange) resumer() owner { return owner{e.caller(), policy.Object{Kind: policy.KindUnknown}} }
+
 // give records whose the handle is. A task keeps its first owner. A state that
 // is given to two, because the server makes equal ones, binds nobody.
 func (o *owners) give(h handle, to grant) {

@@ -47,6 +47,9 @@ func (e *exchange) post(ctx context.Context, next inspect.Handler) (*inspect.Res
 		}
 		return e.denyAll(), nil
 	}
+	if r := e.checkMirroredArguments(e.calls[0]); r != nil { // not before: of hidden tools it would tell
+		return e.refuseCalls(*r), nil
+	}
 	if r := e.withdraw(); r != nil {
 		return e.refuseCalls(*r), nil
 	}
@@ -198,10 +201,7 @@ func (e *exchange) addCall(m *message) *refusal {
 		return r
 	}
 	c.record.Object = c.object
-	if r := e.checkMirror(m, c.method, c.object.Name); r != nil {
-		return r
-	}
-	return e.checkMirroredArguments(c)
+	return e.checkMirror(m, c.method, c.object.Name)
 }
 
 // addResponse accepts an answer to a server's request; whose it is is for the
@@ -239,6 +239,9 @@ func (e *exchange) bare(ctx context.Context, next inspect.Handler) (*inspect.Res
 		return e.refuse(refusal{status: 400, code: codeInvalidRequest, problem: "this HTTP method has no body"}), nil
 	case r.Method == "DELETE" && !r.Header.Has(sessionHeader):
 		return e.notAllowed("DELETE without a session"), nil
+	}
+	if last := r.Header.Get("Last-Event-Id"); last != "" && !e.events.may(e.eventHandle(last), e.resumer()) {
+		return e.refuse(refusal{status: 403, code: codeRefused, problem: "the event belongs to another caller"}), nil
 	}
 	e.version = version
 	c := &call{name: r.Method, method: &method{name: r.Method}, record: e.newRecord()}

@@ -100,6 +100,9 @@ func (s *stream) advance() {
 }
 
 func (s *stream) pass(event *jsonrpc.Event, data []byte) {
+	if len(event.ID) > 0 {
+		s.e.events.give(s.e.eventHandle(string(event.ID)), grant{owner: s.e.resumer()})
+	}
 	if len(data) > 0 {
 		event.Data = data
 	}
@@ -124,8 +127,13 @@ func (s *stream) cut(err error) {
 	s.err = io.EOF
 }
 
-// message inspects the message, or the batch, that an event carries.
+// message inspects the message, or the batch, that an event carries, by the policies
+// of its time: streams last.
 func (s *stream) message(event *jsonrpc.Event) {
+	if s.e.x.Refresh() {
+		s.e.judge = s.e.config.Judge(s.e.x)
+		s.e.terms = s.e.judge.Terms(s.e.x.Direction, s.e.x.Target)
+	}
 	m, err := s.e.answers.Message(event.Data)
 	var out []byte
 	refused, _ := errors.AsType[*jsonrpc.Error](err)
@@ -156,6 +164,10 @@ func (s *stream) response(m *message, doc []byte) ([]byte, error) {
 		if c != nil && c.denial != nil {
 			return c.denial, nil // it was recorded when it was denied
 		}
+		if c != nil && !s.e.fits(c, m) {
+			s.e.recordDropped(m, "the server's response is not one to "+c.name+", the last call with its id")
+			return nil, nil
+		}
 		if c != nil && !s.e.recordLater(c, m).Allowed {
 			_, code, body := s.e.denied(c) // it was allowed when it was asked, and is not any more
 			c.record.ErrorCode, c.record.ResponseBytes = code, int64(len(body))
@@ -184,6 +196,19 @@ func (e *exchange) recordLater(c *call, m *message) policy.Decision {
 	c.record.Method, c.record.Object, c.record.ID = c.name, c.object, string(m.ID.Raw)
 	c.record.Status, c.record.Decision = 200, e.decideLater(c)
 	return c.record.Decision
+}
+
+// fits tells whether m has nothing that would have to be filtered and is not in an
+// answer to c. Clients may use an id again, and then it does not tell which of their
+// calls an answer on another stream is for.
+func (e *exchange) fits(c *call, m *message) bool {
+	for _, list := range [...]string{"tools", "resources", "resourceTemplates", "prompts", "contents", "tasks", "skills"} {
+		if list != c.method.list && m.Member(m.Result, list).Kind() != 0 {
+			return false
+		}
+	}
+	linked := m.Member(m.Result, "content").Kind() != 0 || m.Member(m.Result, "messages").Kind() != 0
+	return !linked || !e.terms.FilterLinked || c.method.is(linksResources)
 }
 
 // decideLater decides about a call whose arguments are not at hand any more: whether
