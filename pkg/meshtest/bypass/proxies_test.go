@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/pkg/meshtest/envoy"
+	"github.com/outrigger-mesh/outrigger/pkg/meshtest/free"
 	"github.com/outrigger-mesh/outrigger/pkg/meshtest/front"
 	"github.com/outrigger-mesh/outrigger/pkg/meshtest/sdks"
 )
@@ -126,7 +127,7 @@ func sidecars(t *testing.T, programs string, running *sdks.Running) proxy {
 	if err := os.WriteFile(file, fmt.Appendf(nil, policy, running.Port, methods), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	mesh := front.Start(t, programs, running.URL, "127.0.120.0/24", file)
+	mesh := front.Start(t, programs, running.URL, free.Network(), file)
 	agent, err := url.Parse(mesh.Agents[0].URL)
 	if err != nil {
 		t.Fatal(err)

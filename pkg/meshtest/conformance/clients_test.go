@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/outrigger-mesh/outrigger/pkg/meshtest/free"
 	"github.com/outrigger-mesh/outrigger/pkg/meshtest/front"
 )
 
@@ -34,7 +35,7 @@ func TestSuiteFindsTheSameOfAClientBehindTheSidecars(t *testing.T) {
 	for _, revision := range revisions() {
 		t.Run(revision, func(t *testing.T) {
 			// The mesh is in front of a port that the scenarios do not use, and is told of theirs.
-			mesh := front.Start(t, programs, "http://127.0.0.1:9/mcp", "127.0.119.0/24", "")
+			mesh := front.Start(t, programs, "http://127.0.0.1:9/mcp", free.Network(), "")
 			behind := strings.Join([]string{filepath.Join(programs, "behind"), mesh.Files.State, client}, " ")
 			c, err := Cached(cached(t)).CompareClients(t.Context(), revision, client, behind)
 			judge(t, c, err)

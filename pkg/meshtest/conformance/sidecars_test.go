@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/outrigger-mesh/outrigger/pkg/meshtest/free"
 	"github.com/outrigger-mesh/outrigger/pkg/meshtest/front"
 )
 
@@ -18,7 +19,7 @@ func TestSuiteFindsTheSameThroughTheSidecars(t *testing.T) {
 	for _, revision := range revisions() {
 		t.Run(revision, func(t *testing.T) {
 			server := "http://" + everything(t, revision) + "/"
-			mesh := front.Start(t, programs, server, "127.0.115.0/24", "")
+			mesh := front.Start(t, programs, server, free.Network(), "")
 			equal(t, revision, server, mesh.Agents[0].URL)
 		})
 	}
@@ -55,7 +56,7 @@ func TestSuiteLosesThroughTheSidecarsOnlyWhatPolicyDenies(t *testing.T) {
 			if err := os.WriteFile(file, fmt.Appendf(nil, denyOne, port, deniedTool), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			mesh := front.Start(t, programs, "http://"+addr+"/", "127.0.115.0/24", file)
+			mesh := front.Start(t, programs, "http://"+addr+"/", free.Network(), file)
 			c, err := Cached(cached(t)).CompareServers(t.Context(), revision, "http://"+addr+"/", mesh.Agents[0].URL)
 			if err != nil {
 				t.Fatal(err)

@@ -20,6 +20,7 @@ import (
 
 	"github.com/outrigger-mesh/outrigger/pkg/inspect"
 	"github.com/outrigger-mesh/outrigger/pkg/mcp"
+	"github.com/outrigger-mesh/outrigger/pkg/meshtest/front"
 	"github.com/outrigger-mesh/outrigger/pkg/policy"
 	"github.com/outrigger-mesh/outrigger/pkg/telemetry"
 )
@@ -60,12 +61,7 @@ func cached(t *testing.T) string {
 // everything starts the Go SDK's conformance server and returns its address.
 func everything(t *testing.T, requirements string) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := ln.Addr().String()
-	ln.Close()
+	addr := "127.0.0.1:" + front.FreePort(t)
 	stateless := requirements >= "2026-07-28"
 	cmd := exec.Command(filepath.Join(cached(t), "bin", "everything-server"), "-http", addr, fmt.Sprintf("-stateless=%v", stateless))
 	var out bytes.Buffer

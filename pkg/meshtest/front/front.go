@@ -17,6 +17,7 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"github.com/outrigger-mesh/outrigger/pkg/demo"
+	"github.com/outrigger-mesh/outrigger/pkg/meshtest/free"
 )
 
 // Build builds the programs into a directory of the test.
@@ -130,10 +131,9 @@ func read(file string) (*demo.Endpoints, bool) {
 // FreePort is a port of 127.0.0.1 that nobody listens on.
 func FreePort(t *testing.T) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	ports, err := free.Ports(1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ln.Close()
-	return fmt.Sprint(ln.Addr().(*net.TCPAddr).Port)
+	return fmt.Sprint(ports[0])
 }

@@ -33,6 +33,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/outrigger-mesh/outrigger/pkg/meshtest/free"
 )
 
 const (
@@ -133,7 +135,7 @@ func (b *Testbed) start(ctx context.Context) error {
 	if err := os.MkdirAll(b.Dir, 0o700); err != nil {
 		return err
 	}
-	ports, err := freePorts(8)
+	ports, err := free.Ports(8)
 	if err != nil {
 		return err
 	}
@@ -233,3 +235,5 @@ func (b *Testbed) Logs() string {
 	}
 	return text.String()
 }
+
+func loopback(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/pkg/demo"
+	"github.com/outrigger-mesh/outrigger/pkg/meshtest/free"
 	"github.com/outrigger-mesh/outrigger/pkg/meshtest/front"
 )
 
@@ -115,8 +116,8 @@ func (s *stand) agent(t *testing.T, name string) string {
 func TestClientsSeeThroughTheSidecarsWhatTheySeeWithout(t *testing.T) {
 	b, programs := Prepare(t), front.Build(t)
 	networks := make(chan string, 2) // as many servers at once
-	networks <- "127.0.116.0/24"
-	networks <- "127.0.117.0/24"
+	networks <- free.Network()
+	networks <- free.Network()
 	var all sync.WaitGroup
 	defer all.Wait()
 	for _, server := range b.Servers() {
@@ -179,7 +180,7 @@ func (s *stand) deny(t *testing.T, direct, seen *Seen) {
 func TestInspectorCallsThroughTheSidecars(t *testing.T) {
 	b := Prepare(t)
 	server := b.Servers()[slices.IndexFunc(b.Servers(), func(p Peer) bool { return p.Name == "typescript-v2" })]
-	s := serve(t, b, front.Build(t), server, "127.0.118.0/24")
+	s := serve(t, b, front.Build(t), server, free.Network())
 	inspect := func(target, method string, args ...string) string {
 		main := filepath.Join(b.scripts, "node_modules", "@modelcontextprotocol", "inspector", "clients", "launcher", "build", "index.js")
 		all := append([]string{main, "--cli", target, "--transport", "http", "--method", method}, args...)

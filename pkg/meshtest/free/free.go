@@ -1,4 +1,6 @@
-package istiod
+// Package free finds addresses of this machine that nobody uses, for programs of
+// tests that must be told where to listen.
+package free
 
 import (
 	"errors"
@@ -15,8 +17,8 @@ const (
 	lastPort  = 32_000
 )
 
-// freePorts answers n distinct ports of 127.0.0.1 that nobody listens on.
-func freePorts(n int) ([]int, error) {
+// Ports answers n distinct ports of 127.0.0.1 that nobody listens on.
+func Ports(n int) ([]int, error) {
 	var ports []int
 	var held []net.Listener
 	defer func() {
@@ -26,7 +28,7 @@ func freePorts(n int) ([]int, error) {
 	}()
 	for range 1000 {
 		port := firstPort + rand.IntN(lastPort-firstPort)
-		l, err := net.Listen("tcp", loopback(port))
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err != nil {
 			continue
 		}
@@ -38,4 +40,5 @@ func freePorts(n int) ([]int, error) {
 	return nil, errors.New("no free ports on 127.0.0.1")
 }
 
-func loopback(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
+// Network is a loopback /24, one of 51,200, in which hardly anybody else is.
+func Network() string { return fmt.Sprintf("127.%d.%d.0/24", 20+rand.IntN(200), rand.IntN(256)) }
