@@ -40,6 +40,7 @@ type config struct {
 	quiet    time.Duration
 	attack   time.Duration
 	again    time.Duration
+	tell     bool
 	strike   string // internal: be the attacker
 	number   int    // likewise: which one of many
 	state    string // likewise: where the mesh is described
@@ -62,6 +63,7 @@ func run(ctx context.Context, args []string) error {
 	flags.DurationVar(&c.quiet, "quiet", 800*time.Millisecond, "how long the client is measured alone, between two attacks")
 	flags.DurationVar(&c.attack, "attack", 1100*time.Millisecond, "how long each attack lasts")
 	flags.DurationVar(&c.again, "again", 2*time.Minute, "until when attacks that are out of bounds are measured again")
+	flags.BoolVar(&c.tell, "tell", false, "only tell the client's p99 and do not judge it, on a machine that is not ours alone")
 	flags.StringVar(&c.strike, "strike", "", "internal: be the attacker with this attack")
 	flags.IntVar(&c.number, "number", 0, "internal: which attacker of many")
 	flags.StringVar(&c.state, "state", "", "internal: the mesh's state directory")
