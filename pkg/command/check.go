@@ -51,6 +51,7 @@ are named and left alone. Nothing is connected to. The exit status is 1 if anyth
 type checker struct {
 	out         io.Writer
 	good, wrong int
+	defined     map[string]string // where each document of ours was, by kind and name
 }
 
 func (c *checker) path(path string, in io.Reader) error {
@@ -138,6 +139,12 @@ func (c *checker) document(d *manifest.Document) {
 			return
 		}
 		c.tell(at+" with "+strings.Join(keys, ", "), err)
+	case kind == "List":
+		for _, item := range d.Items("items") {
+			c.document(item)
+		}
+	case version == "" && kind == "" && !isSettings(d):
+		fmt.Fprintf(c.out, "%s:%d: neither a document with apiVersion and kind nor settings, left alone\n", d.File, d.Line)
 	case version == "" && kind == "":
 		config := sidecar.DefaultConfig()
 		err := d.Decode(&config)
@@ -145,12 +152,37 @@ func (c *checker) document(d *manifest.Document) {
 			err = config.Validate()
 		}
 		c.tell(fmt.Sprintf("%s:%d: settings", d.File, d.Line), err)
-	case version != discovery.APIVersion:
+	case strings.HasPrefix(version, "security.istio.io/"):
+		fmt.Fprintf(c.out, "%s: not checked: istiod and outrigger-control read it, and say what is wrong\n", at)
+	case !strings.HasPrefix(version, "outrigger.dev/"):
 		fmt.Fprintf(c.out, "%s: not for a sidecar, left alone\n", at)
 	default:
 		_, err := discovery.Read(d)
-		c.tell(at, err)
+		c.tell(at, errors.Join(err, c.twice(d, kind+" "+namespace+"/"+name)))
 	}
+}
+
+// twice says whether a document of that kind and name was there before.
+func (c *checker) twice(d *manifest.Document, key string) error {
+	at := fmt.Sprintf("%s:%d", d.File, d.Line)
+	if before, ok := c.defined[key]; ok {
+		return d.Fault(fmt.Sprintf("%s is defined twice, first at %s", key, before), "keep one of them, or give them names of their own", "metadata", "name")
+	}
+	if c.defined == nil {
+		c.defined = map[string]string{}
+	}
+	c.defined[key] = at
+	return nil
+}
+
+// isSettings tells whether a document has anything that settings have.
+func isSettings(d *manifest.Document) bool {
+	for _, section := range []string{"workload", "identity", "discovery", "policy", "inspect", "inbound", "outbound", "admin", "records", "drain"} {
+		if _, ok := d.Child(section); ok {
+			return true
+		}
+	}
+	return false
 }
 
 // tell says of one thing that it is good, or everything that is wrong with it.

@@ -36,7 +36,7 @@ The exit status is 0 if nobody refuses, 1 if somebody does or a recorded call is
 		Example: `  curl -s localhost:15000/config_dump > dump.json
   outrigger explain dump.json --to github.tools:80
   outrigger explain dump.json --from spiffe://cluster.local/ns/agents/sa/planner --port 9000
-  tail -1 audit.jsonl | outrigger explain dump.json --record -`,
+  grep '"event":"call"' audit.jsonl | tail -1 | outrigger explain dump.json --record -`,
 		Args: cobra.ExactArgs(1),
 	}
 	flags := cmd.Flags()
@@ -130,7 +130,7 @@ func calls(w *explain.World, path string, in io.Reader) (answers []*explain.Answ
 		answers = append(answers, a)
 	}
 	if len(answers) == 0 {
-		return nil, fmt.Errorf("%s has no record of a call", path)
+		return nil, fmt.Errorf("%s has no record of a call, only of other events; give it lines with \"event\":\"call\"", strings.Replace(path, "-", "standard input", 1))
 	}
 	return answers, nil
 }
@@ -151,6 +151,8 @@ func print(out io.Writer, answers []*explain.Answer, asJSON bool) (err error) {
 		switch {
 		case a.Recorded != nil && *a.Recorded != a.Allowed && a.Certain:
 			err = errors.New("decided otherwise now: the policies in the dump are not those of the record")
+		case a.Recorded == nil && !a.Allowed && !a.Certain:
+			err = errors.New("not known")
 		case a.Recorded == nil && !a.Allowed:
 			err = errors.New("refused")
 		}

@@ -14,6 +14,9 @@ func schemaTypes() map[reflect.Type]*jsonschema.Schema {
 		reflect.TypeFor[sidecar.Duration](): {
 			Type: "string", Pattern: `^([0-9]+(\.[0-9]+)?(ns|us|ms|s|m|h))+$`, Examples: []any{"24h", "5s"},
 		},
+		reflect.TypeFor[sidecar.Count](): {
+			Type: "integer", Minimum: jsonschema.Ptr(0.0), Maximum: jsonschema.Ptr(1e6), Examples: []any{500},
+		},
 		reflect.TypeFor[sidecar.Forward](): {
 			Type: "string", Pattern: `^.+:[0-9]+=.+:[0-9]+$`, Examples: []any{"127.0.0.1:8080=github.tools.svc.cluster.local:80"},
 		},

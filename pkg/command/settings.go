@@ -66,6 +66,12 @@ func setValue(v reflect.Value, texts []string) error {
 			return fmt.Errorf("%q is neither true nor false", last)
 		}
 		v.SetBool(b)
+	case reflect.Int:
+		n, err := strconv.Atoi(last)
+		if err != nil {
+			return fmt.Errorf("%q is not a number", last)
+		}
+		v.SetInt(int64(n))
 	case reflect.Slice:
 		return setSlice(v, texts)
 	case reflect.Map:
@@ -135,6 +141,8 @@ func (g *given) Type() string {
 		return "list"
 	case reflect.Int64:
 		return "duration"
+	case reflect.Int:
+		return "count"
 	}
 	return "string"
 }

@@ -48,6 +48,29 @@ func TestLaterSourcesWin(t *testing.T) {
 	}
 }
 
+func TestBoundsOfTunnelsComeFromEverywhereAndAreChecked(t *testing.T) {
+	const file = "tunnels: {opensPerSecond: 7, noisePerSecond: 8, stallTimeout: 3m}\n"
+	c, err := load(t, file, map[string]string{"TUNNEL_NOISE_PER_SECOND": "9"}, "--tunnel-resets-per-second", "10")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := sidecar.TunnelsConfig{OpensPerSecond: 7, NoisePerSecond: 9, ResetsPerSecond: 10, StallTimeout: sidecar.Duration(3 * 60 * 1e9)}
+	if c.Tunnels != want {
+		t.Errorf("%+v", c.Tunnels)
+	}
+	if _, err := load(t, "", nil, "--tunnels-per-peer", "many"); err == nil {
+		t.Error("words were taken for a count")
+	}
+	c.Workload = sidecar.WorkloadConfig{Name: "a", Namespace: "b", ServiceAccount: "c", TrustDomain: "cluster.local", Addresses: []string{"10.0.0.1"}}
+	for _, bad := range []sidecar.Count{-1, 1_000_001} {
+		c.Tunnels.ConnsPerPeer = bad
+		var wrong *sidecar.ConfigError
+		if err := c.Validate(); !errors.As(err, &wrong) || wrong.Path != "tunnels.connsPerPeer" {
+			t.Errorf("%d: %v", bad, err)
+		}
+	}
+}
+
 func TestEveryKindOfSettingCanBeGiven(t *testing.T) {
 	c, err := load(t, "", map[string]string{"INSTANCE_IP": "10.0.0.1, 10.0.0.2", "SECRET_TTL": "90m", "POD_LABELS": "app=x,tier=y"},
 		"--forward", "127.0.0.1:8080=github.tools.svc.cluster.local:80", "--passthrough-unknown")

@@ -1,9 +1,11 @@
 package explain
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/outrigger-mesh/outrigger/pkg/mesh"
@@ -54,6 +56,11 @@ func (w *World) Outbound(to route.Destination) *Answer {
 	rt, err := w.routes.Resolve(w.snap, to)
 	if err != nil {
 		a.Allowed = false
+		if !w.config.Discovery.Wildcard && errors.Is(err, route.ErrNoRoute) {
+			a.Certain = false
+			a.say("not known here: the sidecar asks its control plane only for what its app connects to, and has not asked for %v, or not lately; connect once, and take another dump", to)
+			return a
+		}
 		a.say("refused here: %v", err)
 		return a
 	}
@@ -137,7 +144,12 @@ func (w *World) askReceiver(a *Answer, rt *route.Route) {
 	if !d.Allowed {
 		a.Allowed = false
 	}
-	a.say("the receiver, %s, by L4 authorization: %s", to.UID, spoken(d))
+	if to.Namespace != w.self.Namespace && d.Allowed {
+		a.Certain = false
+		a.say("the receiver, %s, by the L4 authorizations that this dump knows: %s; ask a dump of its own: a control plane may not send those of %s to others", to.UID, spoken(d), to.Namespace)
+	} else {
+		a.say("the receiver, %s, by L4 authorization: %s", to.UID, spoken(d))
+	}
 	if rt.Kind == route.Waypoint || rt.Kind == route.Gateway {
 		a.Certain = false
 		a.say("what stands between, %s, has rules of its own", rt.Target)
@@ -152,18 +164,39 @@ func (w *World) Inbound(peer mesh.Principal, from netip.Addr, to uint16) *Answer
 	if len(w.self.Addresses) > 0 {
 		c.Destination = netip.AddrPortFrom(w.self.Addresses[0], to)
 	}
+	w.sayTrust(a, peer)
 	policies := w.snap.Policies()
 	d := policies.Connect(c)
 	a.Allowed = a.Allowed && d.Allowed
-	a.say("a connection to port %d from %s: %s", to, named(peer), spoken(d))
+	a.say("a connection to port %d from %s, by L4 authorization: %s", to, named(peer), spoken(d))
 	for _, audit := range d.Audits {
 		a.say("dry run: %s rule %s would have acted", audit.Policy, audit.Rule)
 	}
 	for _, p := range policies.Problems() {
 		a.say("policy with an error: %v", p)
 	}
-	sayPort(a, policies.Port(policy.Inbound, policy.Destination{Workload: w.snap.Self(), Address: c.Destination}))
+	port := policies.Port(policy.Inbound, policy.Destination{Workload: w.snap.Self(), Address: c.Destination})
+	if port.Protocol == policy.ProtocolUndeclared && slices.Contains(w.config.Inbound.MCPPorts, strconv.Itoa(int(to))) {
+		a.Allowed = false
+		a.say("denied: the operator declares the port as MCP (inbound.mcpPorts) and no agent policy lists it, so every call is denied; list it under spec.ports of a policy")
+		return a
+	}
+	sayPort(a, port)
 	return a
+}
+
+// sayTrust tells whether a certificate of the peer's trust domain can be admitted.
+func (w *World) sayTrust(a *Answer, peer mesh.Principal) {
+	domain := peer.TrustDomain()
+	switch _, federated := w.config.Identity.FederatedBundles[domain]; {
+	case peer.IsZero() || domain == w.self.Principal.TrustDomain() || federated || slices.Contains(w.config.Identity.TrustDomainAliases, domain):
+	case w.config.Identity.Provider == "workload-api":
+		a.Certain = false
+		a.say("TLS admits the trust domain %s only if the Workload API has a bundle of it", domain)
+	default:
+		a.Allowed = false
+		a.say("refused by TLS: the trust domain %s is neither ours nor an alias (identity.trustDomainAliases) nor federated (identity.federatedBundles)", domain)
+	}
 }
 
 func named(p mesh.Principal) string {
@@ -180,7 +213,7 @@ func sayPort(a *Answer, p policy.Port) {
 	case policy.ProtocolOpaque:
 		a.say("agent policy: the port is opaque, so its bytes are not inspected")
 	default:
-		a.say("agent policy: none lists the port")
+		a.say("agent policy: none lists the port, so it is not inspected")
 	}
 }
 
@@ -206,17 +239,22 @@ func (w *World) Call(line []byte) (*Answer, error) {
 	}
 	a := w.begin()
 	c := &recorded.Call
+	if c.Direction == policy.Inbound && !slices.ContainsFunc(w.self.Addresses, func(own netip.Addr) bool { return own == c.Destination.Address.Addr() }) {
+		a.Certain = false
+		a.say("the record is of a call to %s: the dump is another sidecar's", c.Destination.Address)
+	}
 	a.say("%s %q by %s", c.Method, c.Object.Name, named(c.Source))
 	e := w.snap.Policies().Explain(&recorded)
 	a.Allowed, a.Certain, a.Recorded = e.Decision.Allowed, a.Certain && e.Certain, &decided.Allowed
 	for _, r := range e.Rules {
 		a.say("%s", outcome(r))
 	}
-	a.say("now: %s", spoken(e.Decision))
-	a.say("then: %s", spoken(decided))
-	if !e.Certain {
-		a.say("not certain: a rule asks for what the record does not have")
+	if e.Certain {
+		a.say("now: %s", spoken(e.Decision))
+	} else {
+		a.say("now: not certain, for a rule asks for what the record does not have; without that rule: %s", spoken(e.Decision))
 	}
+	a.say("then: %s", spoken(decided))
 	if strings.HasPrefix(decided.Reason, "not accepted: ") {
 		a.say("the message was refused before policy was asked")
 	}

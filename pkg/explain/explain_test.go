@@ -29,6 +29,9 @@ func world(t *testing.T, change func(*admin.Dump)) *World {
 	config := sidecar.DefaultConfig()
 	config.Workload.Name, config.Workload.Namespace, config.Workload.ServiceAccount = "github-0", "tools", "github"
 	config.Workload.Addresses = []string{"10.1.0.1"}
+	config.Discovery.Wildcard = true
+	config.Inbound.MCPPorts = []string{"9377"}
+	config.Identity.FederatedBundles = map[string]string{"partner": "partner.pem"}
 	svc := mesh.Name{Namespace: "agents", Hostname: "planner.agents.svc.cluster.local"}
 	address := func(text string) []netip.Addr { return []netip.Addr{netip.MustParseAddr(text)} }
 	workloads := []*mesh.Workload{
@@ -75,6 +78,9 @@ func TestInboundNamesWhoRefuses(t *testing.T) {
 		{planner, 9001, true, "none lists the port"},
 		{intern, 9000, false, "tools/no-intern"},
 		{mesh.Principal{}, 9000, false, "istio-system/strict"},
+		{mesh.NewPrincipal("elsewhere", "agents", "planner"), 9000, false, "refused by TLS"},
+		{mesh.NewPrincipal("partner", "agents", "planner"), 9000, true, "MCP"},
+		{planner, 9377, false, "inbound.mcpPorts"},
 	} {
 		a := w.Inbound(c.peer, netip.Addr{}, c.port)
 		if text := strings.Join(a.Lines, "\n"); a.Allowed != c.allowed || !a.Certain || !strings.Contains(text, c.says) {
@@ -112,6 +118,18 @@ func TestOutboundNamesTheWayAndWhoRefuses(t *testing.T) {
 		if a.Allowed != c.allowed {
 			t.Errorf("to %s: allowed %v: %s", c.to, a.Allowed, text)
 		}
+	}
+}
+
+func TestWhatWasNotAskedForIsNotSaidToBeRefused(t *testing.T) {
+	w := world(t, func(d *admin.Dump) {
+		config := d.Config.(sidecar.Config)
+		config.Discovery.Wildcard = false
+		d.Config = config
+	})
+	a := w.Outbound(route.Destination{Hostname: "other.tools", Port: 80})
+	if text := strings.Join(a.Lines, "\n"); a.Certain || !strings.Contains(text, "not known here") || strings.Contains(text, "refused") {
+		t.Errorf("%+v", a)
 	}
 }
 
