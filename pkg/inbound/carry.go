@@ -98,8 +98,8 @@ func (p *Proxy) again(a *arrival, snap *store.Snapshot) policy.Decision {
 	if err != nil {
 		return policy.Decision{Reason: err.Error()}
 	}
-	if port := p.port(snap, target); port.Protocol != a.port.Protocol {
-		return policy.Decision{Reason: fmt.Sprintf("policy now declares another protocol on port %d", target.Address.Port())}
+	if port := p.port(snap, target); !port.Equal(a.port) {
+		return policy.Decision{Reason: fmt.Sprintf("policy now declares another protocol or other paths on port %d", target.Address.Port())}
 	}
 	return snap.Policies().Connect(a.connection(target))
 }

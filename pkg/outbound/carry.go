@@ -56,8 +56,8 @@ func (p *Proxy) admit(d *departure) *admission.Entry {
 			}
 			return snap.Policies().Connect(p.connection(d))
 		}
-		if port := snap.Policies().Port(policy.Outbound, d.target); port.Protocol != d.port.Protocol {
-			return policy.Decision{Reason: fmt.Sprintf("policy now declares another protocol for %s", d.to)}
+		if port := snap.Policies().Port(policy.Outbound, d.target); !port.Equal(d.port) {
+			return policy.Decision{Reason: fmt.Sprintf("policy now declares another protocol or other paths for %s", d.to)}
 		}
 		return snap.Policies().Connect(p.connection(d))
 	})

@@ -48,6 +48,13 @@ func TestPort(t *testing.T) {
 	}
 }
 
+func TestPortsDifferByProtocolOrPaths(t *testing.T) {
+	p := Port{ProtocolMCP, []string{"/mcp"}}
+	if !p.Equal(Port{ProtocolMCP, []string{"/mcp"}}) || p.Equal(Port{ProtocolMCP, nil}) || p.Equal(Port{ProtocolOpaque, p.Paths}) {
+		t.Error("ports are told apart by something else")
+	}
+}
+
 func TestCallOnAPortThatIsNotMCPIsDenied(t *testing.T) {
 	s := agentSpec(AgentRule{Action: ActionAllow})
 	s.Ports[0].Protocol = ProtocolOpaque

@@ -27,6 +27,11 @@ type Port struct {
 	Paths    []string // exact request paths of the MCP endpoint; none: every path
 }
 
+// Equal tells whether the same is spoken, on the same paths.
+func (p Port) Equal(other Port) bool {
+	return p.Protocol == other.Protocol && slices.Equal(p.Paths, other.Paths)
+}
+
 // Policies is everything that applies to the workload a sidecar serves,
 // compiled. It never changes, and any number of goroutines may ask it; a nil
 // *Policies denies everything.
