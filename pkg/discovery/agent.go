@@ -1,6 +1,8 @@
 package discovery
 
 import (
+	"google.golang.org/protobuf/proto"
+
 	"github.com/outrigger-mesh/outrigger/pkg/policy"
 	policypb "github.com/outrigger-mesh/outrigger/proto/outrigger/policy/v1alpha1"
 )
@@ -57,7 +59,8 @@ func protocol(p policypb.Port_Protocol) policy.Protocol {
 func agentRule(in *policypb.Rule) policy.AgentRule {
 	r := policy.AgentRule{
 		Name: in.GetName(), AuditOnly: in.GetMode() == policypb.Rule_AuditOnly, Source: agentSource(in.GetSource()),
-		Methods: in.GetMcp().GetMethods(), Tools: in.GetMcp().GetTools(),
+		EmptyScope: in.Mcp != nil && proto.Size(in.Mcp) == 0,
+		Methods:    in.GetMcp().GetMethods(), Tools: in.GetMcp().GetTools(),
 		Resources: in.GetMcp().GetResources(), Prompts: in.GetMcp().GetPrompts(),
 		When: in.GetWhen(), Scopes: in.GetScopes(),
 	}

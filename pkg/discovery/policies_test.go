@@ -72,6 +72,7 @@ func TestBadPoliciesFailClosed(t *testing.T) {
 		"authorization with an unknown group":      {authorization(func(a *securitypb.Authorization) { a.Groups = []*securitypb.Group{newer(&securitypb.Group{})} }), goodAuthorization, AuthorizationType},
 		"authorization with an unknown condition":  {authorization(matching(newer(&securitypb.Match{}))), goodAuthorization, AuthorizationType},
 		"authorization with an extended condition": {authorization(matching(&securitypb.Match{Extensions: []*workloadpb.Extension{{Name: "x"}}})), goodAuthorization, AuthorizationType},
+		"agent policy of an emptied scope":         {agent(func(s *policypb.AgentPolicySpec) { s.Rules[0].Mcp = &policypb.MCPAttributes{} }), resource(t, "tools/policy", goodAgentPolicy()), AgentPolicyType},
 		"agent policy that is garbage":             {garbage(AgentPolicyType, "tools/policy"), resource(t, "tools/policy", goodAgentPolicy()), AgentPolicyType},
 		"agent policy that is no resource":         {xds.Resource{Name: "tools/policy", Err: errors.New("twice")}, resource(t, "tools/policy", goodAgentPolicy()), AgentPolicyType},
 		"agent policy without a spec":              {resource(t, "tools/policy", &policypb.AgentPolicy{Name: "policy", Namespace: "tools"}), resource(t, "tools/policy", goodAgentPolicy()), AgentPolicyType},

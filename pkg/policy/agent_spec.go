@@ -50,6 +50,8 @@ type AgentRule struct {
 	AuditOnly bool
 	Source    *AgentSource // nil: any caller, authenticated or not
 
+	EmptyScope bool // it has an mcp of which nothing is set, such as an emptied list of tools
+
 	Methods   []string
 	Tools     []string
 	Resources []string

@@ -46,6 +46,9 @@ func (c *agentCompiler) rule(field string, s *AgentRule, a *Agent) *rule {
 		scopes:    s.Scopes,
 	}
 	c.scopes(field+".scopes", s.Scopes)
+	if s.EmptyScope {
+		c.add(field+".mcp", "list methods, tools, resources or prompts, remove mcp to mean every call, or remove the rule", "selects nothing")
+	}
 	if s.Action == ActionRequire && len(s.Arguments) > 0 && !r.scope.objects && len(s.Methods) == 0 {
 		c.add(field+".mcp", "say with tools, prompts or methods which calls need these arguments",
 			"requires arguments of every request, and most have none")

@@ -35,6 +35,7 @@ func TestCompileAgentNamesTheFieldAndTheRemedy(t *testing.T) {
 		{"spec.ports[0].paths[0]", func(s *AgentSpec) { s.Ports[0].Paths = []string{"/a/../b"} }},
 		{"spec.ports[0].paths[0]", func(s *AgentSpec) { s.Ports[0].Paths = []string{"/mcp?x"} }},
 		{"spec.rules[0].name", rule(func(r *AgentRule) { r.Name = "-a" })},
+		{"spec.rules[0].mcp", rule(func(r *AgentRule) { r.EmptyScope = true })},
 		{"spec.rules[0].name", rule(func(r *AgentRule) { r.Name = "A" })},
 		{"spec.rules[0].name", rule(func(r *AgentRule) { r.Name = strings.Repeat("a", 64) })},
 		{"spec.rules[1].name", func(s *AgentSpec) { s.Rules = append(s.Rules, s.Rules[0]) }},
