@@ -30,12 +30,18 @@ type Limits struct {
 	// ConnsPerPeer is how many connections one peer identity may have. 0 means 1024.
 	ConnsPerPeer int
 	// ConnsPerSecond is how many connections one peer identity, and one address,
-	// may make for long. 0 means 100. Four times that may come at once. A
-	// connection that was cut for abuse counts as twenty.
+	// may make for long. 0 means 100. Twice that may come at once. A connection
+	// that was cut for abuse counts as fifty.
 	ConnsPerSecond int
 	// HandshakesPerAddress is how many connections of one address may be in
 	// their handshake at once. 0 means 128.
 	HandshakesPerAddress int
+	// HalfCloseTimeout is how long a tunnel of which one direction has ended may
+	// go on while nothing comes through the other. 0 means an hour.
+	HalfCloseTimeout time.Duration
+	// StallTimeout is how long a peer may give a tunnel that has something for it
+	// no window. 0 means 15 minutes.
+	StallTimeout time.Duration
 }
 
 func (l Limits) withDefaults() Limits {
@@ -51,6 +57,8 @@ func (l Limits) withDefaults() Limits {
 	orElse(&l.ConnsPerPeer, 1024)
 	orElse(&l.ConnsPerSecond, 100)
 	orElse(&l.HandshakesPerAddress, 128)
+	l.HalfCloseTimeout = orDuration(l.HalfCloseTimeout, time.Hour)
+	l.StallTimeout = orDuration(l.StallTimeout, 15*time.Minute)
 	return l
 }
 
@@ -65,7 +73,7 @@ const (
 	// costOfLargeHeader is what a header list that is too large costs beside its stream, in frames of noise.
 	costOfLargeHeader = 50
 	// costOfCut is how many connections one that was cut for abuse counts as.
-	costOfCut = 20
+	costOfCut = 50
 )
 
 // A bucket holds tokens. The clock is read only when it runs dry.
@@ -109,6 +117,7 @@ func (b *bucket) refund() { b.tokens = min(b.tokens+1, b.size) }
 // A budget is what one connection may still cost. It belongs to the read loop,
 // except for what is shared by all connections of a peer.
 type budget struct {
+	limits Limits
 	frames bucket // that carry nothing
 	resets bucket // of streams that were of no use
 	wrote  uint64 // our writes that WINDOW_UPDATEs have been set against
@@ -119,6 +128,7 @@ type budget struct {
 // newBudget: peer may be nil, for a peer that we have chosen ourselves.
 func newBudget(l Limits, peer *peerBudget) *budget {
 	return &budget{
+		limits: l,
 		frames: newBucket(l.NoisePerSecond, 5*l.NoisePerSecond),
 		resets: newBucket(l.ResetsPerSecond, 5*l.ResetsPerSecond),
 		peer:   peer,
@@ -221,7 +231,7 @@ func newPeerBudget(l Limits) *peerBudget {
 		noiseOfPeer:  newBucket(4*l.NoisePerSecond, 20*l.NoisePerSecond),
 		resetsOfPeer: newBucket(4*l.ResetsPerSecond, 20*l.ResetsPerSecond),
 		opensOfPeer:  newBucket(l.OpensPerSecond, 4*l.OpensPerSecond),
-		connsOfPeer:  newBucket(l.ConnsPerSecond, 4*l.ConnsPerSecond),
+		connsOfPeer:  newBucket(l.ConnsPerSecond, 2*l.ConnsPerSecond),
 	}}
 }
 

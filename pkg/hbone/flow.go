@@ -140,6 +140,7 @@ func (f *sendFlow) serve() {
 		f.window -= n
 		t.credit -= n
 		t.grant, t.want = int(n), 0
+		t.granted++
 		t.sendCond.Signal()
 	}
 }

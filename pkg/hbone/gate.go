@@ -40,7 +40,7 @@ func newGate(l Limits) *gate {
 }
 
 func (g *gate) newOrigin() *origin {
-	return &origin{conns: newBucket(g.limits.ConnsPerSecond, 4*g.limits.ConnsPerSecond)}
+	return &origin{conns: newBucket(g.limits.ConnsPerSecond, 2*g.limits.ConnsPerSecond)}
 }
 
 // A tooManyError is a connection that an address may not make now.

@@ -19,7 +19,7 @@ func (g *gate) try(from string) error {
 
 func TestAnAddressMayNotConnectWithoutEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newGate(Limits{ConnsPerSecond: 10}.withDefaults())
+		g := newGate(Limits{ConnsPerSecond: 25}.withDefaults())
 		admitted := func(from string) (n int) {
 			for range 1000 {
 				if g.try(from) == nil {
@@ -28,15 +28,15 @@ func TestAnAddressMayNotConnectWithoutEnd(t *testing.T) {
 			}
 			return n
 		}
-		if n := admitted("10.0.0.1"); n != 40 {
-			t.Errorf("%d at once, want 40", n)
+		if n := admitted("10.0.0.1"); n != 50 {
+			t.Errorf("%d at once, want 50", n)
 		}
-		if n := admitted("10.0.0.2"); n != 40 {
-			t.Errorf("%d of another address, want 40", n)
+		if n := admitted("10.0.0.2"); n != 50 {
+			t.Errorf("%d of another address, want 50", n)
 		}
 		time.Sleep(time.Second)
-		if n := admitted("10.0.0.1"); n != 10 {
-			t.Errorf("%d after a second, want 10", n)
+		if n := admitted("10.0.0.1"); n != 25 {
+			t.Errorf("%d after a second, want 25", n)
 		}
 		g.punish(netip.MustParseAddr("10.0.0.1"))
 		time.Sleep(2 * time.Second)
@@ -44,12 +44,12 @@ func TestAnAddressMayNotConnectWithoutEnd(t *testing.T) {
 			t.Errorf("%d two seconds after a cut, want 0", n)
 		}
 		time.Sleep(time.Second)
-		if n := admitted("10.0.0.1"); n != 10 {
-			t.Errorf("%d three seconds after a cut, want 10", n)
+		if n := admitted("10.0.0.1"); n != 25 {
+			t.Errorf("%d three seconds after a cut, want 25", n)
 		}
 		// An IPv6 address is one of 2^64 that its owner has.
-		if n := admitted("fd00::1") + admitted("fd00::2"); n != 40 {
-			t.Errorf("%d of one IPv6 network, want 40", n)
+		if n := admitted("fd00::1") + admitted("fd00::2"); n != 50 {
+			t.Errorf("%d of one IPv6 network, want 50", n)
 		}
 	})
 }

@@ -87,6 +87,7 @@ func (c *conn) look() error {
 	for _, t := range late {
 		c.reset(t, http2.ErrCodeNo, errStopped)
 	}
+	c.endStill()
 	switch {
 	case silent >= c.t.pingWait:
 		return errSilent

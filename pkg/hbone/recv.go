@@ -20,10 +20,11 @@ type recv struct {
 	got      int       // bytes put there
 	reading  bool      // a Read is in progress
 
-	window   int  // what the peer may still send
-	target   int  // what the window should be
-	consumed int  // bytes that have left and were not yet credited
-	noCredit bool // no more credit: the peer has ended, or is being dropped
+	window   int    // what the peer may still send
+	target   int    // what the window should be
+	consumed int    // bytes that have left and were not yet credited
+	arrived  uint32 // how often something came; it may wrap
+	noCredit bool   // no more credit: the peer has ended, or is being dropped
 
 	sink     *socketRelay // takes what is received, if set
 	draining bool         // the sink's goroutine writes the queue
@@ -144,6 +145,7 @@ func (t *Tunnel) deliver(pieces [][]byte, n int) error {
 		return &streamError{t.id, http2.ErrCodeFlowControl, "more than the window"}
 	}
 	t.window -= n
+	t.arrived++
 	if t.recvErr != nil {
 		return nil // cut or closed on our side
 	}

@@ -31,9 +31,10 @@ type Tunnel struct {
 
 	// What follows is guarded by c.mu.
 	sendCond   sync.Cond
-	credit     int64 // see sendFlow
-	want       int   // bytes asked for by who waits
-	grant      int   // bytes given to who waits
+	credit     int64  // see sendFlow
+	want       int    // bytes asked for by who waits
+	grant      int    // bytes given to who waits
+	granted    uint32 // how often some were; it may wrap
 	next       *Tunnel
 	inLine     bool
 	counted    bool // in the budget of the peer that opened it; never changes
@@ -47,7 +48,8 @@ type Tunnel struct {
 	refused    bool          // a request that is no CONNECT: what follows is checked and dropped
 	remaining  int64         // refused: content-length not yet seen, or -1
 	refusedOld bool          // refused: for longer than a tick
-	onEnd      func(error)   // called once, without locks, when the stream is reset or broken
+	still      stillness
+	onEnd      func(error) // called once, without locks, when the stream is reset or broken
 
 	recv // guarded by mu
 }

@@ -98,12 +98,20 @@ func (s *Sidecar) openLog(path string) (io.Writer, error) {
 }
 
 func (s *Sidecar) buildTunnels() (err error) {
-	s.tunnels, err = hbone.NewDialer(hbone.DialerConfig{Mutual: s.mutual, Dial: (&capture.Dialer{}).Dial})
+	s.tunnels, err = hbone.NewDialer(hbone.DialerConfig{
+		Mutual: s.mutual, Dial: (&capture.Dialer{}).Dial, Limits: s.config.Tunnels.limits(),
+		ConnectTimeout:   time.Duration(s.config.Tunnels.ConnectTimeout),
+		HandshakeTimeout: time.Duration(s.config.Tunnels.HandshakeTimeout),
+		AnswerTimeout:    time.Duration(s.config.Tunnels.AnswerTimeout),
+	})
 	return err
 }
 
 func (s *Sidecar) buildServer() (err error) {
-	s.server, err = hbone.NewServer(hbone.ServerConfig{Mutual: s.mutual, Logger: s.logger, Refused: s.inbound.Refused})
+	s.server, err = hbone.NewServer(hbone.ServerConfig{
+		Mutual: s.mutual, Logger: s.logger, Refused: s.inbound.Refused, Limits: s.config.Tunnels.limits(),
+		HandshakeTimeout: time.Duration(s.config.Tunnels.HandshakeTimeout),
+	})
 	return err
 }
 

@@ -10,6 +10,7 @@ type Config struct {
 	Policy    PolicyConfig    `json:"policy,omitzero" jsonschema:"How agent policies reach the sidecar."`
 	Inspect   InspectConfig   `json:"inspect,omitzero" jsonschema:"How what is inspected is carried, both ways."`
 	Inbound   InboundConfig   `json:"inbound,omitzero" jsonschema:"From the mesh to the app."`
+	Tunnels   TunnelsConfig   `json:"tunnels,omitzero" jsonschema:"How long tunnels may take and what one peer may cost. Where a setting is not given, or 0, the default holds."`
 	Outbound  OutboundConfig  `json:"outbound,omitzero" jsonschema:"From the app to the mesh."`
 	Admin     AdminConfig     `json:"admin,omitzero" jsonschema:"Readiness, metrics and status."`
 	Records   RecordsConfig   `json:"records,omitzero" jsonschema:"Access log and audit record."`
@@ -86,6 +87,23 @@ type InboundConfig struct {
 	MCPPorts   []string `json:"mcpPorts,omitzero" flag:"mcp-port" env:"MCP_PORTS" jsonschema:"Ports on which the app speaks MCP. Calls to them are denied while no agent policy governs them, instead of passing uninspected."`
 	ClientCert bool     `json:"clientCert,omitzero" flag:"forward-client-cert" env:"FORWARD_CLIENT_CERT" jsonschema:"Tell the app of the caller's certificate in X-Forwarded-Client-Cert, as a sidecar of Istio does. The verified SPIFFE ID is always told, in X-Forwarded-Client-Spiffe-Id."`
 	App        string   `json:"app,omitzero" flag:"app-address" env:"APP_ADDRESS" jsonschema:"IP address on which the app listens; by default the one that was asked for."`
+}
+
+// TunnelsConfig bounds HBONE, both ends. See hbone.Limits for what each of the
+// bounds counts and how much may come at once.
+type TunnelsConfig struct {
+	ConnectTimeout      Duration `json:"connectTimeout,omitzero" flag:"tunnel-connect-timeout" env:"TUNNEL_CONNECT_TIMEOUT" jsonschema:"How long a TCP connection to a peer may take, 10s by default."`
+	HandshakeTimeout    Duration `json:"handshakeTimeout,omitzero" flag:"tunnel-handshake-timeout" env:"TUNNEL_HANDSHAKE_TIMEOUT" jsonschema:"How long a TLS handshake may take, either end, 5s by default."`
+	AnswerTimeout       Duration `json:"answerTimeout,omitzero" flag:"tunnel-answer-timeout" env:"TUNNEL_ANSWER_TIMEOUT" jsonschema:"How long a peer may take to answer CONNECT, 15s by default."`
+	HalfCloseTimeout    Duration `json:"halfCloseTimeout,omitzero" flag:"tunnel-half-close-timeout" env:"TUNNEL_HALF_CLOSE_TIMEOUT" jsonschema:"How long a tunnel of which one direction has ended may go on while nothing comes through the other, 1h by default."`
+	StallTimeout        Duration `json:"stallTimeout,omitzero" flag:"tunnel-stall-timeout" env:"TUNNEL_STALL_TIMEOUT" jsonschema:"How long a peer may leave a tunnel that has something for it without a window, 15m by default."`
+	NoisePerSecond      Count    `json:"noisePerSecond,omitzero" flag:"tunnel-noise-per-second" env:"TUNNEL_NOISE_PER_SECOND" jsonschema:"Frames that carry nothing which one connection may send for long, 2000 by default."`
+	ResetsPerSecond     Count    `json:"resetsPerSecond,omitzero" flag:"tunnel-resets-per-second" env:"TUNNEL_RESETS_PER_SECOND" jsonschema:"Tunnels of one connection that may be reset for long before anything came back, 100 by default."`
+	OpensPerSecond      Count    `json:"opensPerSecond,omitzero" flag:"tunnel-opens-per-second" env:"TUNNEL_OPENS_PER_SECOND" jsonschema:"Tunnels that come to nothing which one identity may open for long, 500 by default."`
+	TunnelsPerPeer      Count    `json:"tunnelsPerPeer,omitzero" flag:"tunnels-per-peer" env:"TUNNELS_PER_PEER" jsonschema:"Tunnels that one identity may have open, 16384 by default."`
+	ConnsPerPeer        Count    `json:"connsPerPeer,omitzero" flag:"tunnel-conns-per-peer" env:"TUNNEL_CONNS_PER_PEER" jsonschema:"Connections that one identity may have, 1024 by default."`
+	ConnsPerSecond      Count    `json:"connsPerSecond,omitzero" flag:"tunnel-conns-per-second" env:"TUNNEL_CONNS_PER_SECOND" jsonschema:"Connections that one identity, and one address, may make for long, 100 by default."`
+	HandshakesPerSource Count    `json:"handshakesPerSource,omitzero" flag:"tunnel-handshakes-per-source" env:"TUNNEL_HANDSHAKES_PER_SOURCE" jsonschema:"Handshakes that one address may have in progress, 128 by default."`
 }
 
 // OutboundConfig says how the app's connections are taken.

@@ -71,7 +71,7 @@ func (c *Config) Validate() error {
 	if len(c.Workload.Addresses) == 0 {
 		return &ConfigError{"workload.addresses", NotSet, "set --address or INSTANCE_IP to the IP address of the pod"}
 	}
-	for _, check := range []func() error{c.validateAddresses, c.validateIdentity, c.validatePolicy, c.validateRecords} {
+	for _, check := range []func() error{c.validateAddresses, c.validateIdentity, c.validatePolicy, c.validateTunnels, c.validateRecords} {
 		if err := check(); err != nil {
 			return err
 		}

@@ -26,6 +26,12 @@ func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d)
 
 func (d Duration) String() string { return time.Duration(d).String() }
 
+// A Count is a number from 0 to a million; 0 is the default of whatever it counts.
+type Count int
+
+// maxCount keeps what is computed from a Count from overflowing.
+const maxCount = 1_000_000
+
 // A Forward is a listener for an app that calls the sidecar by its address
 // instead of being redirected: what arrives at Listen goes to Host and Port in the mesh.
 type Forward struct {
