@@ -173,6 +173,7 @@ func (b *bed) furnish(e *demo.Endpoints) error {
 	for app, serve := range map[attack.App]func(net.Conn){
 		attack.Silent: func(c net.Conn) { _, _ = io.Copy(io.Discard, c) },
 		attack.Firehose: func(c net.Conn) {
+			_ = c.(*net.TCPConn).SetWriteBuffer(16 << 10) // what nobody takes shall not cost us, who measure
 			for {
 				if _, err := c.Write(zeros); err != nil {
 					return
