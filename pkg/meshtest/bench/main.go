@@ -4,6 +4,7 @@
 //
 //	go run ./pkg/meshtest/bench --programs bin             everything
 //	go run ./pkg/meshtest/bench --programs bin calls       tools/call through the demo's mesh
+//	go run ./pkg/meshtest/bench --programs bin mcp         what it costs to govern MCP
 //	go run ./pkg/meshtest/bench --programs bin hbone       connections in tunnels
 package main
 
@@ -45,6 +46,8 @@ func run(ctx context.Context, args []string) error {
 		switch args[0] {
 		case "app":
 			return baseline.App(ctx, args[1:])
+		case "mcp-app":
+			return baseline.MCPApp(ctx, args[1:])
 		case "spin":
 			return baseline.Spin(ctx)
 		case "side":
@@ -67,16 +70,20 @@ func run(ctx context.Context, args []string) error {
 	switch what {
 	case "calls":
 		return s.measureCalls(ctx, rest)
+	case "mcp":
+		return s.measureMCP(ctx, rest)
 	case "hbone":
 		return s.measureTunnels(ctx, rest)
 	case "":
-		if err := s.measureCalls(ctx, nil); err != nil {
-			return err
+		for _, measure := range []func(context.Context, []string) error{s.measureCalls, s.measureMCP, s.measureTunnels} {
+			if err := measure(ctx, nil); err != nil {
+				return err
+			}
+			fmt.Println()
 		}
-		fmt.Println()
-		return s.measureTunnels(ctx, nil)
+		return nil
 	}
-	return fmt.Errorf("nothing is called %q to measure: calls and hbone are", what)
+	return fmt.Errorf("nothing is called %q to measure: calls, mcp and hbone are", what)
 }
 
 // side is one process of a pair that the sidecars are compared with.
@@ -115,12 +122,35 @@ func (s *settings) measureCalls(ctx context.Context, args []string) error {
 	return nil
 }
 
-func (s *settings) measureTunnels(ctx context.Context, args []string) error {
+// config is how much the pair is measured.
+func (s *settings) config() tunnels.Config {
 	c := tunnels.Full()
 	if s.quick {
 		c = tunnels.Quick()
 	}
 	c.Programs = s.programs
+	return c
+}
+
+func (s *settings) measureMCP(ctx context.Context, args []string) error {
+	c := s.config()
+	flags := flag.NewFlagSet("mcp", flag.ContinueOnError)
+	flags.IntVar(&c.Rounds, "rounds", c.Rounds, "rounds; the ways take turns in each")
+	flags.DurationVar(&c.Echo, "time", c.Echo, "how long calls are made in each round")
+	flags.IntVar(&c.Sessions, "sessions", c.Sessions, "idle sessions whose memory is measured")
+	flags.Func("only", "comma-separated parts of the names of scenarios, or "+tunnels.IdleSessions, list(&c.Only))
+	flags.Func("ways", "comma-separated parts of the names of the ways to measure", list(&c.Chains))
+	flags.BoolVar(&c.Spin, "spin", c.Spin, "keep the CPUs from sleeping, by idle-class spinners")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
+	defer cancel()
+	return tunnels.RunMCP(ctx, c, os.Stdout)
+}
+
+func (s *settings) measureTunnels(ctx context.Context, args []string) error {
+	c := s.config()
 	flags := flag.NewFlagSet("hbone", flag.ContinueOnError)
 	flags.Func("only", "comma-separated groups of scenarios ("+strings.Join(tunnels.Groups(), ", ")+") or parts of their names", list(&c.Only))
 	flags.Func("chains", "comma-separated parts of the names of the chains to measure", list(&c.Chains))

@@ -29,8 +29,9 @@ type bed struct {
 	chains []*chain
 }
 
-// lay starts all chains.
-func lay(ctx context.Context, c Config, envoy string) (b *bed, err error) {
+// layWith makes a bed and lets start fill it. Its processes end with ctx, and with them
+// everything that waits for them.
+func layWith(ctx context.Context, c Config, start func(b *bed) error) (*bed, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -39,31 +40,42 @@ func lay(ctx context.Context, c Config, envoy string) (b *bed, err error) {
 	if err != nil {
 		return nil, err
 	}
-	b = &bed{config: c, dir: dir, self: self, envoy: envoy, group: &process.Group{Dir: dir}}
-	stop := context.AfterFunc(ctx, b.group.Kill) // then everything that waits for them ends
-	defer func() {
-		if err != nil {
-			stop()
-			b.clear()
-		}
-	}()
-	if err := b.certificates(); err != nil {
+	b := &bed{config: c, dir: dir, self: self, group: &process.Group{Dir: dir}}
+	stop := context.AfterFunc(ctx, b.group.Kill)
+	if err := start(b); err != nil {
+		stop()
+		b.clear()
 		return nil, err
 	}
+	return b, nil
+}
+
+// lay starts all chains.
+func lay(ctx context.Context, c Config, envoy string) (*bed, error) {
+	return layWith(ctx, c, func(b *bed) error {
+		b.envoy = envoy
+		return b.start(ctx)
+	})
+}
+
+func (b *bed) start(ctx context.Context) error {
+	if err := b.certificates(); err != nil {
+		return err
+	}
 	all := []laying{{ours, b.ours}, {rawTCP, b.raw}, {tlsOnly, b.tls}, {stock, b.xnet}}
-	if c.Direct {
+	if b.config.Direct {
 		all = append(all, laying{direct, b.xnetDirect})
 	}
 	if b.envoy != "" {
 		all = append(all, laying{envoyTwo, b.envoys})
 	}
 	for i, l := range all {
-		if !c.measures(l.name) {
+		if !b.config.measures(l.name) {
 			continue
 		}
 		ch, err := l.lay(ctx, place{byte(i + 1)})
 		if err != nil {
-			return nil, err
+			return err
 		}
 		b.chains = append(b.chains, ch)
 	}
@@ -71,16 +83,16 @@ func lay(ctx context.Context, c Config, envoy string) (b *bed, err error) {
 	for _, c := range b.chains {
 		args = append(args, c.place.app())
 	}
-	app, err := b.group.Launch("app", self, args...)
+	app, err := b.group.Launch("app", b.self, args...)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for _, c := range b.chains {
 		if err := app.Listening(ctx, c.place.app()); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return b, nil
+	return nil
 }
 
 // A laying is how a chain of a name is started.

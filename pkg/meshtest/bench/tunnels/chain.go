@@ -1,5 +1,6 @@
 // Package tunnels measures what it costs to carry connections through a pair of
-// sidecars, beside other pairs that carry the same.
+// sidecars, beside other pairs that carry the same, and to govern the MCP in them,
+// beside the same pair that does not.
 package tunnels
 
 import (
@@ -55,12 +56,14 @@ const (
 	serverPort = 15008
 	gatePort   = 15009 // where a gate stands before the server
 	appPort    = 9000
+	mcpPort    = 9001 // of the same app, where agent policies govern it
 	adminPort  = 15000
 )
 
 func (p place) front() string  { return p.at(clientIP, frontPort) }
 func (p place) server() string { return p.at(serverIP, serverPort) }
 func (p place) app() string    { return p.at(serverIP, appPort) }
+func (p place) mcp() string    { return p.at(serverIP, mcpPort) }
 
 // begin starts the client side that all scenarios but one use.
 func (c *chain) begin(ctx context.Context) (_ *chain, err error) {

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
+	"strings"
 
 	"github.com/outrigger-mesh/outrigger/pkg/control"
 	"github.com/outrigger-mesh/outrigger/pkg/meshtest/bench/process"
@@ -19,56 +19,72 @@ const (
 	controlIP   = 1
 )
 
+// A workload is one that a sidecar is for.
+type workload struct {
+	name string // also of its service account
+	ip   byte
+}
+
+func clientSide() workload { return workload{"client", clientIP} }
+func freshSide() workload  { return workload{"fresh", freshIP} }
+func serverSide() workload { return workload{"server", serverIP} }
+
 // ours starts a control plane and two sidecars as users run them: with identity
 // checks, L4 policy, metrics and access log.
 func (b *bed) ours(ctx context.Context, p place) (_ *chain, err error) {
-	if err := b.writeMesh(p); err != nil {
-		return nil, err
-	}
-	plane, err := b.group.Launch("control", filepath.Join(b.config.Programs, "outrigger-control"), "run",
-		"--listen", p.at(controlIP, xdsPort), "--status-listen", p.at(controlIP, statusPort), "--trust-domain", trustDomain,
-		"--ca-dir", b.file(control.StateCA), "--tokens", b.file(control.StateTokens), "--config-path", b.file("mesh.yaml"))
-	if err != nil {
-		return nil, err
-	}
-	if err := plane.Ready(ctx, "http://"+p.at(controlIP, statusPort)+"/healthz/ready"); err != nil {
+	if err := b.control(ctx, p, []workload{clientSide(), freshSide()}, ""); err != nil {
 		return nil, err
 	}
 	c := &chain{
 		name: ours, place: p, fds: 2, admin: [2]string{p.at(clientIP, adminPort), p.at(serverIP, adminPort)},
 		note: "two outrigger run under outrigger-control: identity checks, an L4 policy, metrics and access log; the port is not declared MCP",
 	}
-	if c.server, err = b.sidecar(ctx, p, "server", serverIP, serverPort); err != nil {
+	if c.server, err = b.sidecar(ctx, p, serverSide(), serverPort); err != nil {
 		return nil, err
 	}
 	c.start = func(ctx context.Context, at byte, port uint16) (*process.Process, error) {
-		name := map[byte]string{clientIP: "client", freshIP: "fresh"}[at]
-		return b.sidecar(ctx, p, name, at, port, "--forward", p.at(at, frontPort)+"="+p.app())
+		w := map[byte]workload{clientIP: clientSide(), freshIP: freshSide()}[at]
+		return b.sidecar(ctx, p, w, port, "--forward", p.at(at, frontPort)+"="+p.app())
 	}
 	return c.begin(ctx)
 }
 
+// control starts a control plane that knows the server and those who may reach its
+// ports, and agent policies if there are any.
+func (b *bed) control(ctx context.Context, p place, clients []workload, policies string) error {
+	if err := b.writeMesh(p, clients, policies); err != nil {
+		return err
+	}
+	plane, err := b.group.Launch("control", filepath.Join(b.config.Programs, "outrigger-control"), "run",
+		"--listen", p.at(controlIP, xdsPort), "--status-listen", p.at(controlIP, statusPort), "--trust-domain", trustDomain,
+		"--ca-dir", b.file(control.StateCA), "--tokens", b.file(control.StateTokens), "--config-path", b.file("mesh.yaml"))
+	if err != nil {
+		return err
+	}
+	return plane.Ready(ctx, "http://"+p.at(controlIP, statusPort)+"/healthz/ready")
+}
+
 // sidecar starts one. Its own tunnel port is also the one on which it dials others.
-func (b *bed) sidecar(ctx context.Context, p place, name string, ip byte, port uint16, more ...string) (*process.Process, error) {
+func (b *bed) sidecar(ctx context.Context, p place, w workload, port uint16, more ...string) (*process.Process, error) {
 	args := append([]string{"run",
-		"--name", name, "--namespace", "bench", "--service-account", name, "--trust-domain", trustDomain, "--address", p.ip(ip).String(),
+		"--name", w.name, "--namespace", "bench", "--service-account", w.name, "--trust-domain", trustDomain, "--address", p.ip(w.ip).String(),
 		"--xds-address", p.at(controlIP, xdsPort), "--xds-root", b.file("mesh-root.pem"), "--xds-name", "istiod.istio-system.svc",
-		"--token-file", b.file(control.StateTokens, "bench", name),
-		"--hbone-listen", p.at(ip, port), "--plain-listen", "off", "--outbound-listen", "off",
-		"--admin-listen", p.at(ip, adminPort), "--metrics-listen", p.at(ip, metricsPort), "--ready-listen", p.at(ip, readyPort),
-		"--access-log", b.file("access-" + name + ".log"), "--drain-deadline", "1s",
+		"--token-file", b.file(control.StateTokens, "bench", w.name),
+		"--hbone-listen", p.at(w.ip, port), "--plain-listen", "off", "--outbound-listen", "off",
+		"--admin-listen", p.at(w.ip, adminPort), "--metrics-listen", p.at(w.ip, metricsPort), "--ready-listen", p.at(w.ip, readyPort),
+		"--access-log", b.file("access-" + w.name + ".log"), "--drain-deadline", "1s",
 	}, more...)
-	s, err := b.group.Launch("sidecar-"+name, filepath.Join(b.config.Programs, "outrigger"), args...)
+	s, err := b.group.Launch("sidecar-"+w.name, filepath.Join(b.config.Programs, "outrigger"), args...)
 	if err != nil {
 		return nil, err
 	}
-	return s, s.Ready(ctx, "http://"+p.at(ip, readyPort)+"/healthz/ready")
+	return s, s.Ready(ctx, "http://"+p.at(w.ip, readyPort)+"/healthz/ready")
 }
 
 // writeMesh writes what the control plane needs.
-func (b *bed) writeMesh(p place) error {
-	for _, account := range []string{"client", "fresh", "server"} {
-		if _, err := control.IssueToken(b.file(control.StateTokens), "bench", account); err != nil {
+func (b *bed) writeMesh(p place, clients []workload, policies string) error {
+	for _, w := range append(clients, serverSide()) {
+		if _, err := control.IssueToken(b.file(control.StateTokens), "bench", w.name); err != nil {
 			return err
 		}
 	}
@@ -79,11 +95,17 @@ func (b *bed) writeMesh(p place) error {
 	if err := os.WriteFile(b.file("mesh-root.pem"), a.RootPEM(), 0o600); err != nil {
 		return err
 	}
-	return os.WriteFile(b.file("mesh.yaml"), []byte(meshYAML(p)), 0o600)
+	return os.WriteFile(b.file("mesh.yaml"), []byte(meshYAML(p, clients)+policies), 0o600)
 }
 
-func meshYAML(p place) string {
-	const workload = `apiVersion: outrigger.dev/v1alpha1
+func meshYAML(p place, clients []workload) string {
+	var b strings.Builder
+	var principals []string
+	for _, w := range clients {
+		principals = append(principals, trustDomain+"/ns/bench/sa/"+w.name)
+	}
+	for _, w := range append(clients, serverSide()) {
+		fmt.Fprintf(&b, `apiVersion: outrigger.dev/v1alpha1
 kind: Workload
 metadata: {name: %[1]s, namespace: bench, labels: {app: %[1]s}}
 spec:
@@ -94,10 +116,9 @@ spec:
   workloadName: %[1]s
   canonicalName: %[1]s
 ---
-`
-	return fmt.Sprintf(workload, "client", p.ip(clientIP), trustDomain) + fmt.Sprintf(workload, "fresh", p.ip(freshIP), trustDomain) +
-		fmt.Sprintf(workload, "server", p.ip(serverIP), trustDomain) + `
-apiVersion: security.istio.io/v1
+`, w.name, p.ip(w.ip), trustDomain)
+	}
+	fmt.Fprintf(&b, `apiVersion: security.istio.io/v1
 kind: PeerAuthentication
 metadata: {name: strict, namespace: istio-system}
 spec: {mtls: {mode: STRICT}}
@@ -109,7 +130,8 @@ spec:
   selector: {matchLabels: {app: server}}
   action: ALLOW
   rules:
-  - from: [{source: {principals: [` + trustDomain + `/ns/bench/sa/client, ` + trustDomain + `/ns/bench/sa/fresh]}}]
-    to: [{operation: {ports: ["` + strconv.Itoa(appPort) + `"]}}]
-`
+  - from: [{source: {principals: [%s]}}]
+    to: [{operation: {ports: ["%d", "%d"]}}]
+`, strings.Join(principals, ", "), appPort, mcpPort)
+	return b.String()
 }

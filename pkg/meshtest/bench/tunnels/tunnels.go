@@ -28,17 +28,18 @@ type Config struct {
 	Envoy       string        // program; "" means the cached one
 	Install     bool          // put Envoy into the cache if it is not there
 	Direct      bool          // add an x/net pair without a pipe
+	Sessions    int           // of MCP, idle, whose memory is measured
 	Spin        bool          // keep the CPUs from sleeping where latency is measured
 }
 
 // Full is what is printed when nothing else is asked for: up to ten minutes.
 func Full() Config {
-	return Config{Rounds: 4, Bytes: 512 << 20, Echo: 500 * time.Millisecond, Tunnels: 2000, Idle: 10000, Connections: 200, Install: true, Spin: true}
+	return Config{Rounds: 4, Bytes: 512 << 20, Echo: 500 * time.Millisecond, Tunnels: 2000, Idle: 10000, Sessions: 10000, Connections: 200, Install: true, Spin: true}
 }
 
 // Quick is within a minute, and good for telling that all of it works.
 func Quick() Config {
-	return Config{Rounds: 2, Bytes: 64 << 20, Echo: 100 * time.Millisecond, Tunnels: 200, Idle: 1000, Connections: 20, Spin: true}
+	return Config{Rounds: 2, Bytes: 64 << 20, Echo: 100 * time.Millisecond, Tunnels: 200, Idle: 1000, Sessions: 500, Connections: 20, Spin: true}
 }
 
 // Groups are what Only may name.

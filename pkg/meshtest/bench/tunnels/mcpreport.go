@@ -1,0 +1,69 @@
+package tunnels
+
+import (
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+
+	"github.com/outrigger-mesh/outrigger/pkg/meshtest/bench/process"
+)
+
+// print prints the ways of one scenario side by side.
+func (r *mcpResult) print(out io.Writer) error {
+	fmt.Fprintf(out, "\n%s\n", r.name)
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(w, "\trequests/s\tp50\tp99\tp50 added to %s\tCPU of the pair/request\tclient user+sys\tserver user+sys\tCPU ÷ %s\t\n", opaque, opaque)
+	for _, y := range r.ways {
+		all := r.series[y.name]
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", y.name,
+			number(all.median((*sample).rate)),
+			span(all.median((*sample).middle)), span(all.median(func(s *sample) float64 { return s.p99.Seconds() })),
+			span(added(all, r.series[opaque])), span(all.median((*sample).perUnit)),
+			all.side(func(s *sample) process.Usage { return s.client }), all.side(func(s *sample) process.Usage { return s.server }),
+			times(ratio(all, r.series[opaque], (*sample).perUnit)))
+	}
+	return w.Flush()
+}
+
+// middle is the median latency in seconds.
+func (s *sample) middle() float64 { return s.p50.Seconds() }
+
+// added is the median over the rounds of how much longer the median took than the
+// other's in the same round.
+func added(all, others series) float64 {
+	var more []float64
+	for i := range min(len(all), len(others)) {
+		more = append(more, all[i].middle()-others[i].middle())
+	}
+	return median(more)
+}
+
+// What MCP governed may cost.
+const (
+	mostRatio     = 1.3 // CPU of the pair, to that of the pair where it governs nothing
+	mostAdded     = 100 * time.Microsecond
+	mostForList   = 8 * time.Millisecond
+	mostOfSession = 40 // KiB
+)
+
+func printMCPGoals(out io.Writer, results []mcpResult, held *heldSessions) error {
+	fmt.Fprintln(out, "\nGoals")
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	line := func(what, of string, v, most float64, show func(float64) string) {
+		fmt.Fprintf(w, "%s\t%s\t%s\tgoal ≤ %s\t%s\t\n", what, of, show(v), show(most), verdict(v, most))
+	}
+	for _, r := range results {
+		more := added(r.series[governed], r.series[opaque])
+		if r.size == 0 {
+			line(r.name, "added p50", more, mostForList.Seconds(), span)
+			continue
+		}
+		line(r.name, "CPU of the pair ÷ "+opaque, ratio(r.series[governed], r.series[opaque], (*sample).perUnit), mostRatio, times)
+		line(r.name, "added p50", more, mostAdded.Seconds(), span)
+	}
+	if held != nil {
+		line(fmt.Sprintf("%d idle sessions", held.sessions), "KiB of the server's side", held.kib, mostOfSession, number)
+	}
+	return w.Flush()
+}
