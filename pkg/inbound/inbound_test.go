@@ -85,6 +85,7 @@ func listen(t *testing.T, address, who string) uint16 {
 type world struct {
 	address netip.AddrPort
 	dialer  *hbone.Dialer
+	ca      *authority.Authority
 }
 
 func newWorld(t *testing.T, change store.Change, reserved ...uint16) *world {
@@ -111,6 +112,7 @@ func newWorld(t *testing.T, change store.Change, reserved ...uint16) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
+	w.ca = ca
 	server, err := hbone.NewServer(hbone.ServerConfig{Mutual: issue(t, ca, self)})
 	if err != nil {
 		t.Fatal(err)
