@@ -67,7 +67,7 @@ func (f *forms) learn(key formKey, c *call, m *message) (rephrase bool) {
 	text, times, plain := "", 0, false
 	if v.Kind() != 0 {
 		text, times, plain = errorText(v, c.object.Name)
-	} else if c.object.Kind == policy.KindTool {
+	} else if c.object.Kind == policy.KindTool && m.Member(m.Result, "isError").Kind() == 't' {
 		v, learned.member, learned.code = m.Result, "result", 0
 		text, plain = resultText(v)
 	}
@@ -113,11 +113,9 @@ func errorText(v jsonrpc.Value, asked string) (text string, times int, plain boo
 
 // resultText is the text of a tool's error that has nothing else.
 func resultText(v jsonrpc.Value) (text string, plain bool) {
-	isError := false
 	for name, member := range v.Members() {
 		switch {
 		case name.Is("isError"):
-			isError = member.Kind() == 't'
 		case name.Is("content"):
 			text, plain = onlyText(member)
 		case name.Is("_meta") && onlyServerInfo(member):
@@ -125,7 +123,7 @@ func resultText(v jsonrpc.Value) (text string, plain bool) {
 			return "", false
 		}
 	}
-	return text, plain && isError
+	return text, plain
 }
 
 // onlyServerInfo tells whether _meta says nothing but who the server is, which is

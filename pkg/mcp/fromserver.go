@@ -117,7 +117,7 @@ func (e *exchange) foreign(m *message) (problem string) {
 		if !ok || !e.mayUseTask(id) {
 			return "tells of a task of another caller"
 		}
-		if denied, why := e.asksTooMuch(m.Params); denied {
+		if denied, why := e.asksTooMuch(m.Params.Member("inputRequests")); denied {
 			return "asks for input that is not allowed: " + why.Reason
 		}
 	case "notifications/progress":

@@ -69,8 +69,8 @@ func (e *exchange) withhold(c *call, code int, text string) []byte {
 // not let this server ask for: in the modern era, requests of the server come inside
 // of results. Each of them is recorded as the request it is.
 func (e *exchange) exceeds(c *call, m *message) bool {
-	for _, holder := range [...]value{m.Result, m.Member(m.Result, "task")} {
-		if denied, why := e.asksTooMuch(holder); denied {
+	for _, asked := range [...]value{m.Member(m.Result, "inputRequests"), m.Member(m.Result, "task").Member("inputRequests")} {
+		if denied, why := e.asksTooMuch(asked); denied {
 			c.record.Decision = why
 			return true
 		}
@@ -78,8 +78,7 @@ func (e *exchange) exceeds(c *call, m *message) bool {
 	return false
 }
 
-func (e *exchange) asksTooMuch(holder value) (denied bool, why policy.Decision) {
-	asked := holder.Member("inputRequests")
+func (e *exchange) asksTooMuch(asked value) (denied bool, why policy.Decision) {
 	if k := asked.Kind(); k != 0 && k != '{' {
 		return true, policy.Decision{Reason: "inputRequests is not an object"}
 	}
