@@ -2,6 +2,7 @@ package store
 
 import (
 	"cmp"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -122,7 +123,7 @@ func (b *builder) workload(uid string, w *mesh.Workload) {
 		return
 	}
 	if old != nil {
-		b.retractAddresses(old)
+		b.retractAddresses(old, w)
 		for name := range old.Services {
 			if w == nil || !serves(w, name) {
 				b.leave(name, uid)
@@ -136,7 +137,7 @@ func (b *builder) workload(uid string, w *mesh.Workload) {
 	}
 	b.workloads.put(b.edit, uid, w)
 	b.rename(uid, b.config.names(w))
-	b.claimAddresses(w)
+	b.claimAddresses(w, old)
 	for name := range w.Services {
 		b.group(name).members.put(b.edit, uid, w)
 	}
@@ -147,22 +148,37 @@ func serves(w *mesh.Workload, name mesh.Name) bool {
 	return ok
 }
 
-func (b *builder) claimAddresses(w *mesh.Workload) {
+// claimAddresses claims what w has. Where old, which w replaces, has the same
+// address, it takes old's claim over.
+func (b *builder) claimAddresses(w, old *mesh.Workload) {
 	if w.HostNetwork {
 		return // the address is the host's, which many share
 	}
 	for _, a := range w.Addresses {
-		claim(b.edit, &b.addresses, addressKey(mesh.NetworkAddress{Network: w.Network, Address: a}), w, compareWorkloads)
+		key := addressKey(mesh.NetworkAddress{Network: w.Network, Address: a})
+		if claims(old, w.Network, a) {
+			exchange(b.edit, &b.addresses, key, old, w, compareWorkloads)
+		} else {
+			claim(b.edit, &b.addresses, key, w, compareWorkloads)
+		}
 	}
 }
 
-func (b *builder) retractAddresses(w *mesh.Workload) {
+// retractAddresses gives up what w has and next, which replaces it, has not.
+func (b *builder) retractAddresses(w, next *mesh.Workload) {
 	if w.HostNetwork {
 		return
 	}
 	for _, a := range w.Addresses {
-		retract(b.edit, &b.addresses, addressKey(mesh.NetworkAddress{Network: w.Network, Address: a}), w)
+		if !claims(next, w.Network, a) {
+			retract(b.edit, &b.addresses, addressKey(mesh.NetworkAddress{Network: w.Network, Address: a}), w)
+		}
 	}
+}
+
+// claims tells whether an address of a network leads to w, which may be nil.
+func claims(w *mesh.Workload, network string, a netip.Addr) bool {
+	return w != nil && !w.HostNetwork && w.Network == network && slices.Contains(w.Addresses, a)
 }
 
 // compareWorkloads orders those that claim one address.
@@ -269,6 +285,19 @@ func claim[K, V comparable](e *edit, x *index[K, []V], key K, v V, compare func(
 	next = append(append(append(next, list[:i]...), v), list[i:]...)
 	x.put(e, key, next)
 	return true
+}
+
+// exchange puts v, in its place, where old is in the list of key.
+func exchange[K, V comparable](e *edit, x *index[K, []V], key K, old, v V, compare func(a, b V) int) {
+	list, _ := x.get(key)
+	next := make([]V, 0, len(list))
+	for _, other := range list {
+		if other != old && other != v {
+			next = append(next, other)
+		}
+	}
+	i, _ := slices.BinarySearchFunc(next, v, compare)
+	x.put(e, key, slices.Insert(next, i, v))
 }
 
 // retract takes v off the list of key.
