@@ -46,9 +46,11 @@ func (c *checker) required(field, s string) {
 	}
 }
 
+const maxPort = 65535
+
 // port reads a port number; zero is a port only where it means something.
 func (c *checker) port(field string, n uint32, zero bool) uint16 {
-	if n > 65535 || n == 0 && !zero {
+	if n > maxPort || n == 0 && !zero {
 		c.add(field, "ports are 1 to 65535", "%d is not a port", n)
 		return 0
 	}
@@ -63,27 +65,33 @@ func (c *checker) address(field string, b []byte) netip.Addr {
 	return a.Unmap()
 }
 
-// name reads "namespace/hostname".
-func (c *checker) name(field, s string) mesh.Name {
+// serviceName reads the "namespace/hostname" of a service that a workload is of.
+func (c *checker) serviceName(s string) mesh.Name {
 	namespace, hostname, ok := strings.Cut(s, "/")
 	if !ok || namespace == "" || hostname == "" || strings.Contains(hostname, "/") {
-		c.add(field, "write namespace/hostname", "%q does not name a service", s)
+		c.add(fmt.Sprintf("services[%s]", s), "write namespace/hostname", "%q does not name a service", s)
 		return mesh.Name{}
 	}
 	return mesh.Name{Namespace: c.text(namespace), Hostname: c.text(hostname)}
 }
 
-func (c *checker) ports(field string, in []*workloadpb.Port) []mesh.PortMapping {
+// ports reads the ports of a service, or those that a workload has of another.
+func (c *checker) ports(of string, in []*workloadpb.Port) []mesh.PortMapping {
 	if len(in) == 0 {
 		return nil
 	}
 	ports := make([]mesh.PortMapping, len(in))
 	for i, p := range in {
-		at := fmt.Sprintf("%s[%d]", field, i)
-		ports[i] = mesh.PortMapping{
-			Service: c.port(at+".servicePort", p.GetServicePort(), false),
-			Target:  c.port(at+".targetPort", p.GetTargetPort(), true), // 0: a named port, that each workload maps
+		service, target := p.GetServicePort(), p.GetTargetPort()
+		if service == 0 || service > maxPort || target > maxPort { // only then is the place written
+			at := fmt.Sprintf("ports[%d]", i)
+			if of != "" {
+				at = fmt.Sprintf("services[%s].%s", of, at)
+			}
+			c.port(at+".servicePort", service, false)
+			c.port(at+".targetPort", target, true) // 0: a named port, that each workload maps
 		}
+		ports[i] = mesh.PortMapping{Service: uint16(service), Target: uint16(target)}
 		if p.GetAppProtocol() != workloadpb.AppProtocol_UNKNOWN {
 			ports[i].AppProtocol = p.GetAppProtocol().String()
 		}

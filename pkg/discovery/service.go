@@ -15,7 +15,7 @@ func (c *checker) service(in *workloadpb.Service) *mesh.Service {
 		Name:      in.GetName(),
 		Namespace: c.text(in.GetNamespace()),
 		Hostname:  c.text(in.GetHostname()),
-		Ports:     c.ports("ports", in.GetPorts()),
+		Ports:     c.ports("", in.GetPorts()),
 		Waypoint:  c.gateway("waypoint", in.GetWaypoint()),
 		Canonical: in.GetCanonical(),
 		// As in ztunnel, a visibility that is not known hides nothing. It

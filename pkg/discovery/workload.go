@@ -91,7 +91,11 @@ func (c *checker) workloadAddresses(w *mesh.Workload, in [][]byte) {
 		w.Addresses = make([]netip.Addr, len(in))
 	}
 	for i, b := range in {
-		w.Addresses[i] = c.address(fmt.Sprintf("addresses[%d]", i), b)
+		a, ok := netip.AddrFromSlice(b)
+		if !ok {
+			c.address(fmt.Sprintf("addresses[%d]", i), b)
+		}
+		w.Addresses[i] = a.Unmap()
 	}
 }
 
@@ -115,7 +119,6 @@ func (c *checker) workloadServices(w *mesh.Workload, in map[string]*workloadpb.P
 		w.Services = make(map[mesh.Name][]mesh.PortMapping, len(in))
 	}
 	for name, ports := range in {
-		at := fmt.Sprintf("services[%s]", name)
-		w.Services[c.name(at, name)] = c.ports(at+".ports", ports.GetPorts())
+		w.Services[c.serviceName(name)] = c.ports(name, ports.GetPorts())
 	}
 }
