@@ -61,12 +61,11 @@ type attempt struct {
 
 // get returns a connection for one more tunnel to hop.
 func (d *Dialer) get(ctx context.Context, hop *mesh.Hop, avoid *conn) (*conn, error) {
-	svid, err := d.source.SVID()
-	if err != nil {
-		return nil, err
-	}
-	s := &search{d: d, key: newPeerKey(svid.Principal, hop), svid: svid, hop: hop, avoid: avoid, started: time.Now()}
+	s := &search{d: d, hop: hop, avoid: avoid, started: time.Now()}
 	for {
+		if err := s.identify(); err != nil {
+			return nil, err
+		}
 		c, err := s.look()
 		drainAll(s.old)
 		if c != nil || err != nil {
@@ -93,6 +92,17 @@ type search struct {
 	changed  <-chan struct{} // what to wait for
 	done     <-chan struct{}
 	patience time.Duration // how long; 0 is for ever
+}
+
+// identify finds out who we are now: by the certificate of before, a connection that
+// is made during the search would be one to leave, and so would the next.
+func (s *search) identify() error {
+	svid, err := s.d.source.SVID()
+	if err != nil {
+		return err
+	}
+	s.svid, s.key = svid, newPeerKey(svid.Principal, s.hop)
+	return nil
 }
 
 // look returns a connection, why there is none, or neither: then await.
