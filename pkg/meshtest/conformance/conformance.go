@@ -36,18 +36,6 @@ func Cached(cache string) Suite {
 	}
 }
 
-// CacheDir is $OUTRIGGER_CACHE, or ~/.cache/outrigger.
-func CacheDir() (string, error) {
-	if dir := os.Getenv("OUTRIGGER_CACHE"); dir != "" {
-		return filepath.Abs(dir)
-	}
-	home, err := os.UserHomeDir()
-	if err != nil {
-		return "", fmt.Errorf("find the cache directory: %w", err)
-	}
-	return filepath.Join(home, ".cache", "outrigger"), nil
-}
-
 // A Result is what the suite found of one server.
 type Result struct {
 	URL    string           `json:"url"`

