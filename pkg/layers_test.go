@@ -59,7 +59,7 @@ var rooms = map[string]room{
 	"outbound":  {5, "mesh relay capture identity policy telemetry store hbone admission route inspect"},
 	"admin":     {5, "mesh store"},
 	"sidecar":   {6, "*"},
-	"control":   {6, "mesh policy authority manifest watch"},
+	"control":   {6, "mesh policy authority discovery manifest watch"},
 	"inject":    {6, "mesh manifest"},
 	"explain":   {7, "mesh policy telemetry store discovery route admin sidecar"},
 	"demo":      {7, "*"},

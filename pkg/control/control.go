@@ -13,16 +13,15 @@ import (
 	"os"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
 	"github.com/outrigger-mesh/outrigger/pkg/authority"
+	"github.com/outrigger-mesh/outrigger/pkg/discovery"
 )
 
 // The types that are served.
 const (
-	AddressType       = "type.googleapis.com/istio.workload.Address"
-	AuthorizationType = "type.googleapis.com/istio.security.Authorization"
-	AgentPolicyType   = "type.googleapis.com/outrigger.policy.v1alpha1.AgentPolicy"
+	AddressType       = discovery.AddressType
+	AuthorizationType = discovery.AuthorizationType
+	AgentPolicyType   = discovery.AgentPolicyType
 )
 
 // Config says what to serve and where. Fields that name a flag are meant to be set by people.
@@ -42,11 +41,7 @@ type Config struct {
 
 	// Authenticators are asked in order, after Tokens, for who presents a token.
 	Authenticators []Authenticator
-	// Check is asked about every Workload, Service, Authorization and AgentPolicy
-	// before it is served; what it rejects counts as malformed. The fields that its
-	// policy.FieldErrors name lead to the line. Nil: what has the right shape is served.
-	Check  func(proto.Message) error
-	Logger *slog.Logger // nil: discards
+	Logger         *slog.Logger // nil: discards
 
 	MaxConnections int // at once; 0 means 10,000
 }

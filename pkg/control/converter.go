@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/outrigger-mesh/outrigger/pkg/discovery"
 	"github.com/outrigger-mesh/outrigger/pkg/manifest"
 	securitypb "github.com/outrigger-mesh/outrigger/proto/istio/security"
 )
@@ -125,21 +126,21 @@ func (c *converter) condition(w *istioCondition, i int) (m *securitypb.Match, l7
 
 func matches(texts []string) (list []*securitypb.StringMatch) {
 	for _, t := range texts {
-		list = append(list, stringMatch(t))
+		list = append(list, discovery.StringMatch(t))
 	}
 	return list
 }
 
 func principals(texts []string) (list []*securitypb.StringMatch) {
 	for _, t := range texts {
-		list = append(list, stringMatch(strings.TrimPrefix(t, "spiffe://")))
+		list = append(list, discovery.StringMatch(strings.TrimPrefix(t, "spiffe://")))
 	}
 	return list
 }
 
 func (c *converter) accounts(texts, path []string) (list []*securitypb.ServiceAccountMatch) {
 	for i, t := range texts {
-		m, err := serviceAccountMatch(t, c.namespace)
+		m, err := discovery.ServiceAccountMatch(t, c.namespace)
 		if err != nil {
 			c.fault(err.Error(), "", append(path, strconv.Itoa(i))...)
 		}
@@ -150,7 +151,7 @@ func (c *converter) accounts(texts, path []string) (list []*securitypb.ServiceAc
 
 func (c *converter) ranges(texts, path []string) (list []*securitypb.Address) {
 	for i, t := range texts {
-		a, err := addressRange(t)
+		a, err := discovery.AddressRange(t)
 		if err != nil {
 			c.fault(err.Error(), "", append(path, strconv.Itoa(i))...)
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/outrigger-mesh/outrigger/pkg/discovery"
 	"github.com/outrigger-mesh/outrigger/pkg/manifest"
 	"github.com/outrigger-mesh/outrigger/pkg/policy"
 	securitypb "github.com/outrigger-mesh/outrigger/proto/istio/security"
@@ -18,10 +19,7 @@ import (
 	policypb "github.com/outrigger-mesh/outrigger/proto/outrigger/policy/v1alpha1"
 )
 
-const (
-	ownVersion   = "outrigger.dev/v1alpha1"
-	istioVersion = "security.istio.io/v1"
-)
+const istioVersion = "security.istio.io/v1"
 
 // An object is one document of a file, read. Exactly one of the messages is set.
 type object struct {
@@ -86,10 +84,10 @@ func (r *reader) document(d *manifest.Document) (*object, error) {
 	if err := d.Decode(&e); err != nil {
 		return nil, err
 	}
-	if !isSubdomain(e.Metadata.Name) {
+	if !policy.IsDNSSubdomain(e.Metadata.Name) {
 		return nil, d.Fault("metadata.name is not a name", "write lower-case letters, digits, '-' and '.'", "metadata", "name")
 	}
-	if !isName(e.Metadata.Namespace) {
+	if !policy.IsDNSLabel(e.Metadata.Namespace) {
 		return nil, d.Fault("metadata.namespace is not a namespace", "write lower-case letters, digits and '-'", "metadata", "namespace")
 	}
 	read, err := r.kind(d, &e)
@@ -101,19 +99,22 @@ func (r *reader) document(d *manifest.Document) (*object, error) {
 		return nil, err
 	}
 	o.namespace, o.line = e.Metadata.Namespace, d.Line
-	return o, r.check(d, o)
+	if m := o.message(); m != nil {
+		err = discovery.CheckIn(d, m)
+	}
+	return o, err
 }
 
 type readFunc func(*manifest.Document, *envelope) (*object, error)
 
 func (r *reader) kind(d *manifest.Document, e *envelope) (readFunc, error) {
 	kinds := map[string]map[string]readFunc{
-		ownVersion:   {"Workload": r.workload, "Service": r.service, "Authorization": r.authorization, "AgentPolicy": r.agentPolicy},
-		istioVersion: {"AuthorizationPolicy": r.authorizationPolicy, "PeerAuthentication": r.peerAuthentication},
+		discovery.APIVersion: {"Workload": r.workload, "Service": r.service, "Authorization": r.authorization, "AgentPolicy": r.agentPolicy},
+		istioVersion:         {"AuthorizationPolicy": r.authorizationPolicy, "PeerAuthentication": r.peerAuthentication},
 	}
 	known, ok := kinds[e.APIVersion]
 	if !ok {
-		return nil, d.Fault(fmt.Sprintf("apiVersion %q is not known", e.APIVersion), "known are "+ownVersion+" and "+istioVersion, "apiVersion")
+		return nil, d.Fault(fmt.Sprintf("apiVersion %q is not known", e.APIVersion), "known are "+discovery.APIVersion+" and "+istioVersion, "apiVersion")
 	}
 	read, ok := known[e.Kind]
 	if !ok {
@@ -133,7 +134,7 @@ func spec(d *manifest.Document, m proto.Message) error {
 	if !ok {
 		return d.Fault("spec is missing", "add spec:", "spec")
 	}
-	return body.DecodeProtoWith(m, spelling())
+	return body.DecodeProtoWith(m, discovery.Spelling())
 }
 
 // named makes sure that a name inside the spec does not contradict the metadata.
@@ -168,31 +169,6 @@ func shortDigest(m proto.Message) (string, error) {
 	return hex.EncodeToString(sum[:6]), nil
 }
 
-// check asks Config.Check and finds the lines of what it complains of.
-func (r *reader) check(d *manifest.Document, o *object) error {
-	m := o.message()
-	if r.config.Check == nil || m == nil {
-		return nil
-	}
-	err := r.config.Check(m)
-	if err == nil {
-		return nil
-	}
-	problems := policy.Problems(err)
-	if len(problems) == 0 {
-		return d.Fault(err.Error(), "", "spec")
-	}
-	var faults []error
-	for _, p := range problems {
-		path := fieldPath(p.Field)
-		if o.agent == nil {
-			path = append([]string{"spec"}, path...) // the message is the spec
-		}
-		faults = append(faults, d.Fault(p.Field+": "+p.Problem, p.Remedy, path...))
-	}
-	return errors.Join(faults...)
-}
-
 // message is the object's message, nil if it has none of its own.
 func (o *object) message() proto.Message {
 	switch {
@@ -206,9 +182,4 @@ func (o *object) message() proto.Message {
 		return o.agent
 	}
 	return nil
-}
-
-// fieldPath takes "spec.rules[2].name" apart.
-func fieldPath(field string) []string {
-	return strings.FieldsFunc(field, func(r rune) bool { return r == '.' || r == '[' || r == ']' })
 }

@@ -14,7 +14,7 @@ import (
 )
 
 func testConfig() *Config {
-	return &Config{RootNamespace: "istio-system", ClusterID: "Kubernetes", TrustDomain: "cluster.local", Check: discovery.Check}
+	return &Config{RootNamespace: "istio-system", ClusterID: "Kubernetes", TrustDomain: "cluster.local"}
 }
 
 func readAll(yaml string) ([]*object, error) {
@@ -102,7 +102,7 @@ spec:
 
 func TestErrorsOfDocuments(t *testing.T) {
 	head := func(kind, spec string) string {
-		version := ownVersion
+		version := discovery.APIVersion
 		if strings.HasSuffix(kind, "AuthorizationPolicy") || kind == "PeerAuthentication" {
 			version = istioVersion
 		}
@@ -115,7 +115,7 @@ func TestErrorsOfDocuments(t *testing.T) {
 		remedy     string
 	}{
 		{"kind", head("Agentpolicy", "  {}\n"), 2, `kind "Agentpolicy" is not known`, "AgentPolicy"},
-		{"version", "apiVersion: v1\nkind: Pod\nmetadata: {name: a, namespace: b}\n", 1, `apiVersion "v1"`, ownVersion},
+		{"version", "apiVersion: v1\nkind: Pod\nmetadata: {name: a, namespace: b}\n", 1, `apiVersion "v1"`, discovery.APIVersion},
 		{"no name", "apiVersion: x\nkind: y\nmetadata: {namespace: b}\n", 3, "metadata.name", "lower-case"},
 		{"bad namespace", "apiVersion: x\nkind: y\nmetadata: {name: a, namespace: B_}\n", 3, "metadata.namespace", "lower-case"},
 		{"unknown field in metadata", "apiVersion: x\nkind: y\nmetadata: {name: a, namespace: b, label: {}}\n", 3, `unknown field "label"`, `"labels"`},

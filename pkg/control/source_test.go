@@ -13,8 +13,6 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json"
-
-	"github.com/outrigger-mesh/outrigger/pkg/discovery"
 )
 
 // A desk is a source whose clock the test sets.
@@ -26,7 +24,7 @@ type desk struct {
 
 func newDesk(t *testing.T, paths ...string) *desk {
 	d := &desk{clock: time.Unix(1000, 0), dir: t.TempDir()}
-	config := &Config{Check: discovery.Check}
+	config := &Config{}
 	for _, p := range paths {
 		config.Paths = append(config.Paths, filepath.Join(d.dir, p))
 	}

@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/outrigger-mesh/outrigger/pkg/discovery"
 	"github.com/outrigger-mesh/outrigger/pkg/manifest"
+	"github.com/outrigger-mesh/outrigger/pkg/policy"
 	workloadpb "github.com/outrigger-mesh/outrigger/proto/istio/workload"
 )
 
@@ -37,14 +39,14 @@ func checkWorkload(d *manifest.Document, w *workloadpb.Workload) error {
 	if len(w.Addresses) == 0 && w.Hostname == "" {
 		return d.Fault("the workload has no address", `add addresses: ["10.1.2.3"]`, "spec", "addresses")
 	}
-	if !isSubdomain(w.ServiceAccount) {
+	if !policy.IsDNSSubdomain(w.ServiceAccount) {
 		return d.Fault(fmt.Sprintf("serviceAccount %q is not a name", w.ServiceAccount), "write lower-case letters, digits, '-' and '.'", "spec", "serviceAccount")
 	}
 	if port := w.GetApplicationTunnel().GetPort(); port > maxPort {
 		return portFault(d, port, "spec", "applicationTunnel", "port")
 	}
 	for name, ports := range w.Services {
-		if _, err := namespacedHostname(name); err != nil {
+		if _, err := discovery.NamespacedHostname(name); err != nil {
 			return d.Fault(err.Error(), "name services by namespace/hostname", "spec", "services", name)
 		}
 		if err := checkPorts(d, ports.GetPorts(), "spec", "services", name, "ports"); err != nil {
@@ -52,7 +54,7 @@ func checkWorkload(d *manifest.Document, w *workloadpb.Workload) error {
 		}
 	}
 	for i, name := range w.AuthorizationPolicies {
-		if ns, policy, ok := strings.Cut(name, "/"); !ok || !isName(ns) || policy == "" {
+		if ns, rest, ok := strings.Cut(name, "/"); !ok || !policy.IsDNSLabel(ns) || rest == "" {
 			return d.Fault(fmt.Sprintf("%q is not namespace/name of an authorization", name), "", "spec", "authorizationPolicies", fmt.Sprint(i))
 		}
 	}
@@ -104,7 +106,7 @@ func (r *reader) service(d *manifest.Document, e *envelope) (*object, error) {
 		return nil, err
 	}
 	setDefault(&s.Hostname, s.Name+"."+s.Namespace+".svc.cluster.local")
-	if !isHostname(s.Hostname) {
+	if !discovery.IsHostname(s.Hostname) {
 		return nil, d.Fault(fmt.Sprintf("hostname %q is not a hostname", s.Hostname), "write lower-case letters, digits, '-' and '.'", "spec", "hostname")
 	}
 	if err := checkPorts(d, s.Ports, "spec", "ports"); err != nil {

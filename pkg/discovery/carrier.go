@@ -31,7 +31,7 @@ func (c Carrier) Kind() string {
 	const kind = store.KindAgentPolicies + " by carrier "
 	switch c {
 	case CarrierMesh:
-		return kind + "mesh (the control plane must serve our type; istiod does not: set --policy-carrier to ecds, xds or file)"
+		return kind + "mesh (the control plane must serve our type, as outrigger-control does; a stock istiod does not: use --policy-carrier ecds)"
 	case CarrierPlane:
 		return kind + "xds (check --policy-xds-address and what is served there)"
 	case CarrierECDS:

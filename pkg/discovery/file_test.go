@@ -30,6 +30,7 @@ spec:
   tunnelProtocol: HBONE
   serviceAccount: github
   waypoint: tools/gate.tools
+  networkGateway: east/10.0.0.1
   capacity: 3
   services:
     tools/github.tools.svc.cluster.local:
@@ -78,7 +79,8 @@ func TestDocumentsBecomeResources(t *testing.T) {
 	wants := []Document{
 		{kindWorkload, AddressType, "Kubernetes//Pod/tools/github-1", &workloadpb.Address{Type: &workloadpb.Address_Workload{Workload: githubWorkload(func(w *workloadpb.Workload) {
 			w.Addresses, w.ClusterId, w.TunnelProtocol = append(w.Addresses, ip("fd00::2")), "Kubernetes", workloadpb.TunnelProtocol_HBONE
-			w.Waypoint = &workloadpb.GatewayAddress{Destination: &workloadpb.GatewayAddress_Hostname{Hostname: &workloadpb.NamespacedHostname{Namespace: "tools", Hostname: "gate.tools"}}}
+			w.Waypoint = &workloadpb.GatewayAddress{Destination: &workloadpb.GatewayAddress_Hostname{Hostname: &workloadpb.NamespacedHostname{Namespace: "tools", Hostname: "gate.tools"}}, HboneMtlsPort: 15008}
+			w.NetworkGateway = &workloadpb.GatewayAddress{Destination: &workloadpb.GatewayAddress_Address{Address: &workloadpb.NetworkAddress{Network: "east", Address: ip("10.0.0.1")}}, HboneMtlsPort: 15008}
 			w.Capacity = wrap(3)
 			w.Services = map[string]*workloadpb.PortList{"tools/github.tools.svc.cluster.local": {Ports: []*workloadpb.Port{{ServicePort: 80, TargetPort: 8080}}}}
 		})}}},
@@ -139,7 +141,7 @@ func TestDocumentErrorsSayWhere(t *testing.T) {
 			t.Errorf("%s: %q says\n%v", test.fact, got.Name, err)
 		}
 	}
-	for _, bad := range []string{"addresses: [10.0.0]", "addresses: [[1]]", "waypoint: gate", "waypoint: east/10.0.0.1", "name: other", "tunnelProtocol: LEGACY_ISTIO_MTLS"} {
+	for _, bad := range []string{"addresses: [10.0.0]", "addresses: [[1]]", "waypoint: gate", "waypoint: east/10.0.0.0/8", "name: other", "tunnelProtocol: LEGACY_ISTIO_MTLS"} {
 		_, err := Read(documents(t, "apiVersion: outrigger.dev/v1alpha1\nkind: Workload\nmetadata: {name: a, namespace: b}\nspec:\n  "+bad+"\n")[0])
 		if faults := manifest.Errors(err); len(faults) != 1 || faults[0].Line != 5 {
 			t.Errorf("%s: %v", bad, err)

@@ -3,11 +3,9 @@ package discovery
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"strings"
 
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/outrigger-mesh/outrigger/pkg/manifest"
 	"github.com/outrigger-mesh/outrigger/pkg/policy"
@@ -56,13 +54,13 @@ func Read(d *manifest.Document) (Document, error) {
 	name, _ := d.Field("metadata", "name")
 	namespace, _ := d.Field("metadata", "namespace")
 	body := doc.body(m)
-	if err := spec.DecodeProtoWith(body, manifest.ProtoOptions{Bytes: readBytes, Shorthand: shorthand}); err != nil {
+	if err := spec.DecodeProtoWith(body, Spelling()); err != nil {
 		return doc, err
 	}
 	if err := doc.complete(m, body, name, namespace); err != nil {
 		return doc, d.Fault(err.Error(), "leave it out of spec: metadata says it", "spec")
 	}
-	if err := locate(d, doc.Kind, Check(m)); err != nil {
+	if err := CheckIn(d, m); err != nil {
 		return doc, err
 	}
 	doc.Message = m
@@ -157,15 +155,17 @@ func fill(fields map[string]*string, name, namespace string) error {
 	return nil
 }
 
-// locate says in which line the fields are that err complains of.
-func locate(d *manifest.Document, kind string, err error) error {
+// CheckIn is Check of what d says, and says in which lines the fields are that are
+// wrong. The error is a join of manifest.Errors.
+func CheckIn(d *manifest.Document, m proto.Message) error {
+	err := Check(m)
 	if err == nil {
 		return nil
 	}
 	var all []error
 	for _, p := range policy.Problems(err) {
 		field := p.Field
-		if kind != kindAgentPolicy {
+		if _, whole := m.(*policypb.AgentPolicy); !whole { // of the others, the message is the spec
 			field = "spec." + field
 		}
 		path := strings.FieldsFunc(field, func(r rune) bool { return r == '.' || r == '[' || r == ']' })
@@ -175,69 +175,4 @@ func locate(d *manifest.Document, kind string, err error) error {
 		return d.Fault(err.Error(), "")
 	}
 	return errors.Join(all...)
-}
-
-// readBytes reads the bytes fields of our messages: all are addresses.
-func readBytes(_ protoreflect.FullName, text string) ([]byte, error) {
-	a, err := netip.ParseAddr(text)
-	if err != nil || a.Zone() != "" {
-		return nil, fmt.Errorf("%q is not an IP address", text)
-	}
-	return a.AsSlice(), nil
-}
-
-// shorthand reads messages that are easier to write as text.
-func shorthand(message protoreflect.FullName, text string) (proto.Message, error) {
-	switch message {
-	case "istio.workload.NetworkAddress":
-		return networkAddress(text)
-	case "istio.workload.GatewayAddress":
-		namespace, hostname, ok := strings.Cut(text, "/")
-		if !ok {
-			return nil, fmt.Errorf("%q is not namespace/hostname", text)
-		}
-		if _, err := netip.ParseAddr(hostname); err == nil {
-			return nil, fmt.Errorf("%q is an address; write {address: %s}", text, text)
-		}
-		return &workloadpb.GatewayAddress{Destination: &workloadpb.GatewayAddress_Hostname{
-			Hostname: &workloadpb.NamespacedHostname{Namespace: namespace, Hostname: hostname}}}, nil
-	case "istio.security.Address":
-		p, err := readRange(text)
-		if err != nil {
-			return nil, err
-		}
-		return &securitypb.Address{Address: p.Addr().AsSlice(), Length: uint32(p.Bits())}, nil
-	}
-	return nil, nil
-}
-
-// networkAddress reads [network/]address[/length].
-func networkAddress(text string) (proto.Message, error) {
-	p, err := readRange(text)
-	network := ""
-	if err != nil {
-		var rest string
-		if network, rest, _ = strings.Cut(text, "/"); rest == "" {
-			return nil, err
-		}
-		if p, err = readRange(rest); err != nil {
-			return nil, err
-		}
-	}
-	a := &workloadpb.NetworkAddress{Network: network, Address: p.Addr().AsSlice()}
-	if !p.IsSingleIP() {
-		a.Length = proto.Uint32(uint32(p.Bits()))
-	}
-	return a, nil
-}
-
-func readRange(text string) (netip.Prefix, error) {
-	if a, err := netip.ParseAddr(text); err == nil && a.Zone() == "" {
-		return netip.PrefixFrom(a, a.BitLen()), nil
-	}
-	p, err := netip.ParsePrefix(text)
-	if err != nil {
-		return netip.Prefix{}, fmt.Errorf("%q is neither an IP address nor a range of them", text)
-	}
-	return p, nil
 }

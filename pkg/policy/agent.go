@@ -84,7 +84,7 @@ func (a *Agent) selects(self *mesh.Self) (selected, known bool) {
 
 // hostname is the service's hostname as the mesh knows it.
 func (a *Agent) hostname(service string, self *mesh.Self) string {
-	if isDNSLabel(service) {
+	if IsDNSLabel(service) {
 		return service + "." + a.namespace + ".svc." + clusterDomain(self)
 	}
 	return service

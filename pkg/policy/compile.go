@@ -80,10 +80,10 @@ type agentCompiler struct {
 }
 
 func (c *agentCompiler) identity() {
-	if !isDNSSubdomain(c.spec.Name) {
+	if !IsDNSSubdomain(c.spec.Name) {
 		c.add("metadata.name", "use lower-case letters, digits, '-' and '.', at most 253", "%q is not a DNS-1123 subdomain", c.spec.Name)
 	}
-	if !isDNSLabel(c.spec.Namespace) {
+	if !IsDNSLabel(c.spec.Namespace) {
 		c.add("metadata.namespace", "use lower-case letters, digits and '-', at most 63", "%q is not a DNS-1123 label", c.spec.Namespace)
 	}
 }
@@ -105,7 +105,7 @@ func (c *agentCompiler) services(services []string) {
 		c.add("spec.target.services", "split the policy", "has %d entries, at most %d are allowed", len(services), maxList)
 	}
 	for i, s := range services {
-		if !isDNSSubdomain(s) {
+		if !IsDNSSubdomain(s) {
 			c.add(fmt.Sprintf("spec.target.services[%d]", i), `write a hostname such as "github.tools.svc.cluster.local"`, "%q is not a hostname", s)
 		}
 	}

@@ -17,7 +17,7 @@ func (c *agentCompiler) rules(a *Agent) {
 	first := map[string]int{}
 	for i := range c.spec.Rules {
 		s, field := &c.spec.Rules[i], fmt.Sprintf("spec.rules[%d]", i)
-		if len(s.Name) > maxName || !isDNSSubdomain(s.Name) {
+		if len(s.Name) > maxName || !IsDNSSubdomain(s.Name) {
 			c.add(field+".name", "use lower-case letters, digits, '-' and '.', at most 63", "%q is not a rule name", s.Name)
 		} else if j, twice := first[s.Name]; twice {
 			c.add(field+".name", "give each rule its own name", "%q is also the name of spec.rules[%d]", s.Name, j)
@@ -105,16 +105,16 @@ func (c *agentCompiler) source(field string, s *AgentSource) *source {
 		at := fmt.Sprintf("%s.serviceAccounts[%d]", field, i)
 		if account.Namespace == "" {
 			account.Namespace = c.spec.Namespace
-		} else if !isDNSLabel(account.Namespace) {
+		} else if !IsDNSLabel(account.Namespace) {
 			c.add(at+".namespace", "write a Kubernetes namespace", "%q is not a namespace", account.Namespace)
 		}
-		if account.Name != "*" && !isDNSSubdomain(account.Name) {
+		if account.Name != "*" && !IsDNSSubdomain(account.Name) {
 			c.add(at+".name", `write a service account, or "*" for all of the namespace`, "%q is not a service account", account.Name)
 		}
 		out.accounts = append(out.accounts, account)
 	}
 	for i, namespace := range s.Namespaces {
-		if !isDNSLabel(namespace) {
+		if !IsDNSLabel(namespace) {
 			c.add(fmt.Sprintf("%s.namespaces[%d]", field, i), "write a Kubernetes namespace", "%q is not a namespace", namespace)
 		}
 		out.accounts = append(out.accounts, ServiceAccount{namespace, "*"})

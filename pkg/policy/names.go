@@ -7,8 +7,9 @@ import (
 	"strings"
 )
 
-// isDNSLabel accepts RFC 1123 labels as Kubernetes does: lower case, at most 63.
-func isDNSLabel(s string) bool {
+// IsDNSLabel accepts RFC 1123 labels as Kubernetes does: lower case, at most 63. A
+// namespace is one.
+func IsDNSLabel(s string) bool {
 	if s == "" || len(s) > 63 || s[0] == '-' || s[len(s)-1] == '-' {
 		return false
 	}
@@ -20,12 +21,14 @@ func isDNSLabel(s string) bool {
 	return true
 }
 
-func isDNSSubdomain(s string) bool {
+// IsDNSSubdomain accepts RFC 1123 labels joined by dots, at most 253 bytes: most
+// names of Kubernetes.
+func IsDNSSubdomain(s string) bool {
 	if len(s) > 253 {
 		return false
 	}
 	for label := range strings.SplitSeq(s, ".") {
-		if !isDNSLabel(label) {
+		if !IsDNSLabel(label) {
 			return false
 		}
 	}
@@ -35,7 +38,7 @@ func isDNSSubdomain(s string) bool {
 // isLabelName accepts the names of Kubernetes labels: a name, or prefix/name.
 func isLabelName(s string) bool {
 	if prefix, name, ok := strings.Cut(s, "/"); ok {
-		return isDNSSubdomain(prefix) && isLabelValue(name)
+		return IsDNSSubdomain(prefix) && isLabelValue(name)
 	}
 	return isLabelValue(s)
 }

@@ -11,7 +11,6 @@ import (
 
 	"github.com/outrigger-mesh/outrigger/pkg/command"
 	"github.com/outrigger-mesh/outrigger/pkg/control"
-	"github.com/outrigger-mesh/outrigger/pkg/discovery"
 	"github.com/outrigger-mesh/outrigger/pkg/mesh"
 )
 
@@ -30,7 +29,7 @@ Sidecars talk to it with the same client that they use against istiod.`,
 }
 
 func runCommand() *cobra.Command {
-	config := control.Config{Check: discovery.Check}
+	config := control.Config{}
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Serve workloads, authorizations, agent policies and certificates",

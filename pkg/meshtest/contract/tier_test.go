@@ -16,7 +16,6 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/outrigger-mesh/outrigger/pkg/control"
-	"github.com/outrigger-mesh/outrigger/pkg/discovery"
 	"github.com/outrigger-mesh/outrigger/pkg/identity"
 	"github.com/outrigger-mesh/outrigger/pkg/meshtest/istiod"
 )
@@ -102,7 +101,7 @@ func newOurTier(t *testing.T) *ourTier {
 	o.plane, err = control.New(control.Config{
 		Listen: "127.0.0.1:0", Status: "127.0.0.1:0", Paths: []string{filepath.Join(o.dir, "config")},
 		CADir: filepath.Join(o.dir, control.StateCA), Tokens: filepath.Join(o.dir, control.StateTokens), TrustDomain: "cluster.local",
-		MaxTTL: 90 * 24 * time.Hour, Check: discovery.Check, Logger: slog.New(slog.NewTextHandler(log, nil)),
+		MaxTTL: 90 * 24 * time.Hour, Logger: slog.New(slog.NewTextHandler(log, nil)),
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -1,4 +1,4 @@
-package control
+package discovery
 
 import (
 	"fmt"
@@ -10,12 +10,14 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/outrigger-mesh/outrigger/pkg/manifest"
+	"github.com/outrigger-mesh/outrigger/pkg/policy"
 	securitypb "github.com/outrigger-mesh/outrigger/proto/istio/security"
 	workloadpb "github.com/outrigger-mesh/outrigger/proto/istio/workload"
 )
 
-// spelling is how people write what the protos keep as bytes and messages.
-func spelling() manifest.ProtoOptions {
+// Spelling is how people write what the protos keep as bytes and messages. Files that
+// a sidecar reads and those that a control plane serves are written alike.
+func Spelling() manifest.ProtoOptions {
 	return manifest.ProtoOptions{Bytes: readBytes, Shorthand: readShorthand}
 }
 
@@ -33,15 +35,15 @@ func readShorthand(message protoreflect.FullName, text string) (proto.Message, e
 	case "istio.workload.NetworkAddress":
 		return networkAddress(text)
 	case "istio.workload.NamespacedHostname":
-		return namespacedHostname(text)
+		return NamespacedHostname(text)
 	case "istio.workload.GatewayAddress":
 		return gatewayAddress(text)
 	case "istio.security.Address":
-		return addressRange(text)
+		return AddressRange(text)
 	case "istio.security.StringMatch":
-		return stringMatch(text), nil
+		return StringMatch(text), nil
 	case "istio.security.ServiceAccountMatch":
-		return serviceAccountMatch(text, "")
+		return ServiceAccountMatch(text, "")
 	}
 	return nil, nil
 }
@@ -79,9 +81,10 @@ func parseRange(text string) (p netip.Prefix, bits bool, err error) {
 	return p.Masked(), true, err
 }
 
-func namespacedHostname(text string) (*workloadpb.NamespacedHostname, error) {
+// NamespacedHostname reads "namespace/hostname".
+func NamespacedHostname(text string) (*workloadpb.NamespacedHostname, error) {
 	namespace, hostname, ok := strings.Cut(text, "/")
-	if !ok || !isName(namespace) || !isHostname(hostname) {
+	if !ok || !policy.IsDNSLabel(namespace) || !IsHostname(hostname) {
 		return nil, fmt.Errorf("%q is not namespace/hostname", text)
 	}
 	return &workloadpb.NamespacedHostname{Namespace: namespace, Hostname: hostname}, nil
@@ -94,7 +97,7 @@ func gatewayAddress(text string) (*workloadpb.GatewayAddress, error) {
 		g.Destination = &workloadpb.GatewayAddress_Address{Address: a}
 		return g, nil
 	}
-	h, err := namespacedHostname(text)
+	h, err := NamespacedHostname(text)
 	if err != nil {
 		return nil, fmt.Errorf("%q is neither namespace/hostname nor an address", text)
 	}
@@ -102,7 +105,8 @@ func gatewayAddress(text string) (*workloadpb.GatewayAddress, error) {
 	return g, nil
 }
 
-func addressRange(text string) (*securitypb.Address, error) {
+// AddressRange reads "ip" or "ip/bits".
+func AddressRange(text string) (*securitypb.Address, error) {
 	p, _, err := parseRange(text)
 	if err != nil {
 		return nil, fmt.Errorf("%q is not an address or a range; write it like 10.1.2.3 or 10.1.0.0/16", text)
@@ -110,8 +114,8 @@ func addressRange(text string) (*securitypb.Address, error) {
 	return &securitypb.Address{Address: p.Addr().AsSlice(), Length: uint32(p.Bits())}, nil
 }
 
-// stringMatch reads Istio's notation: "*", "prefix*", "*suffix" or the text itself.
-func stringMatch(text string) *securitypb.StringMatch {
+// StringMatch reads Istio's notation: "*", "prefix*", "*suffix" or the text itself.
+func StringMatch(text string) *securitypb.StringMatch {
 	if text == "*" {
 		return &securitypb.StringMatch{MatchType: &securitypb.StringMatch_Presence{Presence: &emptypb.Empty{}}}
 	}
@@ -124,40 +128,17 @@ func stringMatch(text string) *securitypb.StringMatch {
 	return &securitypb.StringMatch{MatchType: &securitypb.StringMatch_Exact{Exact: text}}
 }
 
-// serviceAccountMatch reads "namespace/name", or "name" in namespace unless that is "".
-func serviceAccountMatch(text, namespace string) (*securitypb.ServiceAccountMatch, error) {
+// ServiceAccountMatch reads "namespace/name", or "name" in namespace unless that is "".
+func ServiceAccountMatch(text, namespace string) (*securitypb.ServiceAccountMatch, error) {
 	ns, name, ok := strings.Cut(text, "/")
 	if !ok {
 		ns, name = namespace, text
 	}
-	if !isName(ns) || !isSubdomain(name) {
+	if !policy.IsDNSLabel(ns) || !policy.IsDNSSubdomain(name) {
 		return nil, fmt.Errorf("%q is not a service account; write it as namespace/name", text)
 	}
 	return &securitypb.ServiceAccountMatch{Namespace: ns, ServiceAccount: name}, nil
 }
 
-// isName tells whether s is a DNS-1123 label: a Kubernetes namespace.
-func isName(s string) bool {
-	return len(s) <= 63 && !strings.Contains(s, ".") && isSubdomain(s)
-}
-
-// isSubdomain tells whether s is a DNS-1123 subdomain: most Kubernetes names.
-func isSubdomain(s string) bool {
-	if s == "" || len(s) > 253 {
-		return false
-	}
-	for label := range strings.SplitSeq(s, ".") {
-		if label == "" || label[0] == '-' || label[len(label)-1] == '-' {
-			return false
-		}
-		for i := range len(label) {
-			if c := label[i]; !(c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '-') {
-				return false
-			}
-		}
-	}
-	return true
-}
-
-// isHostname takes what a service's hostname may be: also a wildcard's "*.".
-func isHostname(s string) bool { return isSubdomain(strings.TrimPrefix(s, "*.")) }
+// IsHostname takes what a service's hostname may be: also a wildcard's "*.".
+func IsHostname(s string) bool { return policy.IsDNSSubdomain(strings.TrimPrefix(s, "*.")) }
