@@ -128,8 +128,17 @@ func (s *Sidecar) newClient(plane *identity.ControlPlane, kind string, handler x
 	}
 	return xds.New(xds.Config{
 		Target: plane.Target(), Credentials: freshCredentials{plane}, PerRPC: plane.PerRPC(), Node: id, Handler: handler,
-		Types: types, Logger: s.logger, Received: s.recorder.XDSMessage, Ended: s.streamEnded,
+		Types: types, Logger: s.logger, Received: s.recorder.XDSMessage, Ended: s.streamEnded, Advise: advise,
 	})
+}
+
+// advise says what to do about a stream's end. Of a type that it does not know, istiod
+// says only that its api generator, which would serve it, is not for everybody.
+func advise(err error) string {
+	if strings.Contains(err.Error(), "api generator is restricted") {
+		return "this is a stock istiod, which does not serve agent policies so: use --policy-carrier ecds (POLICY_CARRIERS)"
+	}
+	return ""
 }
 
 // streamEnded counts a stream's end as ztunnel's metric has it.

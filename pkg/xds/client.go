@@ -56,6 +56,9 @@ func (c *Client) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
+		if advice := c.advice(end.err); advice != "" {
+			end.err = fmt.Errorf("%w: %s", end.err, advice)
+		}
 		pause := time.Duration(0)
 		if end.healthy() {
 			wait.reset()
@@ -72,6 +75,13 @@ func (c *Client) Run(ctx context.Context) error {
 		case <-time.After(pause):
 		}
 	}
+}
+
+func (c *Client) advice(err error) string {
+	if c.config.Advise == nil {
+		return ""
+	}
+	return c.config.Advise(err)
 }
 
 // received counts a response, if it is of a type that we asked for.

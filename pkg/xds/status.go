@@ -8,7 +8,7 @@ type Status struct {
 	Connected bool      // whether a stream is open that has delivered or has lasted
 	Since     time.Time // when Connected last changed
 	Attempts  int       // streams tried since the last healthy one
-	Error     string    // why the last stream ended
+	Error     string    // why the last stream ended, and Config.Advise about it
 	Types     []TypeStatus
 }
 

@@ -96,6 +96,9 @@ type Config struct {
 
 	Received func(typeURL string, bytes int) // told of every response of a type in Types; nil: nobody
 	Ended    func(End)                       // told of every stream's end; nil: nobody
+	// Advise says what to do about the error that a stream ended with, for the log
+	// and Status; "" if there is nothing to say. Nil: there never is.
+	Advise func(error) string
 
 	MaxMessage     int           // bytes of one response; 0 means 64 MiB
 	MaxResources   int           // of one type; 0 means 1,000,000
