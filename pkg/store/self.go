@@ -1,6 +1,7 @@
 package store
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/outrigger-mesh/outrigger/pkg/mesh"
@@ -42,6 +43,15 @@ func (c *Config) names(w *mesh.Workload) bool {
 	self := &c.Self
 	return self.Name != "" && w.Name == self.Name && c.sameAccount(w) &&
 		(self.ClusterID == "" || w.ClusterID == "" || w.ClusterID == self.ClusterID)
+}
+
+// missing is what Pending says of the workload that is served while the mesh has not
+// told of it: what findSelf looks for, and what to compare.
+func (c *Config) missing() string {
+	self := &c.Self
+	return fmt.Sprintf("%s (of namespace %q and service account %q the control plane has told of no workload named %q in cluster %q, nor of one at %v in network %q:"+
+		" see whether the pod has these, and correct --namespace, --service-account, --name, --cluster-id, --address or --network)",
+		PendingSelf, self.Namespace, self.Principal.ServiceAccount(), self.Name, self.ClusterID, self.Addresses, self.Network)
 }
 
 // sameAccount compares with our certificate's identity where that is one of

@@ -148,14 +148,14 @@ func (s *Snapshot) AgentPolicy(name string) *policy.Agent {
 }
 
 // Pending names what must arrive before anything is allowed: the expected kinds
-// that have never been delivered, and PendingSelf.
+// that have never been delivered, and PendingSelf with what was looked for.
 func (s *Snapshot) Pending() []string {
 	var pending []string
 	for _, kind := range s.config.Expect {
 		if !s.hasSynced(kind) {
 			pending = append(pending, kind)
 		} else if kind == KindWorkloads && s.self == nil {
-			pending = append(pending, PendingSelf)
+			pending = append(pending, s.config.missing())
 		}
 	}
 	return pending

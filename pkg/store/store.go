@@ -20,7 +20,7 @@ const (
 	KindAgentPolicies  = "agent policies"
 )
 
-// PendingSelf is what Pending says when workloads have been delivered and ours
+// PendingSelf is how Pending begins when workloads have been delivered and ours
 // is not among them. Its authorizations are then not known.
 const PendingSelf = "own workload"
 

@@ -72,6 +72,8 @@ func TestSelfIsFoundByNameThenByAddress(t *testing.T) {
 
 func TestNothingIsAllowedWhileAnythingIsPending(t *testing.T) {
 	st := New(Config{Self: plannerSelf, Expect: []string{KindWorkloads, KindAuthorizations}})
+	const self = PendingSelf + ` (of namespace "agents" and service account "planner" the control plane has told of no workload named "planner-1" in cluster "Kubernetes",` +
+		` nor of one at [10.0.0.1] in network "": see whether the pod has these, and correct --namespace, --service-account, --name, --cluster-id, --address or --network)`
 	for _, step := range []struct {
 		change Change
 		want   []string
@@ -79,8 +81,8 @@ func TestNothingIsAllowedWhileAnythingIsPending(t *testing.T) {
 		{Change{}, []string{KindWorkloads, KindAuthorizations}},
 		{Change{Workloads: workloads(planner("planner-1"))}, []string{KindWorkloads, KindAuthorizations}},
 		{Change{Synced: []string{KindWorkloads}}, []string{KindAuthorizations}},
-		{Change{Workloads: map[string]*mesh.Workload{planner("planner-1").UID: nil}}, []string{PendingSelf, KindAuthorizations}},
-		{Change{Synced: []string{KindAuthorizations}}, []string{PendingSelf}},
+		{Change{Workloads: map[string]*mesh.Workload{planner("planner-1").UID: nil}}, []string{self, KindAuthorizations}},
+		{Change{Synced: []string{KindAuthorizations}}, []string{self}},
 	} {
 		s := st.Apply(step.change)
 		if !slices.Equal(s.Pending(), step.want) {
