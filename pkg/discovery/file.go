@@ -148,8 +148,13 @@ func list(path string) ([]string, error) {
 
 // read reads one file.
 func (d *Discovery) read(file string) *content {
-	c := &content{Change: emptyChange()}
 	documents, err := manifest.Read(file)
+	return d.compile(file, documents, err)
+}
+
+// compile makes a content of the documents of a file, or of why there are none.
+func (d *Discovery) compile(file string, documents []*manifest.Document, err error) *content {
+	c := &content{Change: emptyChange()}
 	if err == nil && len(documents) == 0 {
 		err = fmt.Errorf("%s is empty; remove the file to remove its documents, or write one that allows what is meant", file)
 	}

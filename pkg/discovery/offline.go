@@ -3,21 +3,29 @@ package discovery
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/outrigger-mesh/outrigger/pkg/manifest"
 )
 
-// Load reads the file or directory at path once, as File does, and returns what is
-// wrong with it.
-func (d *Discovery) Load(path string) error {
-	d.load(path)
+// Load takes in texts as File does the files of a directory, and returns what is
+// wrong with them. They are by the names that errors have for them.
+func (d *Discovery) Load(texts map[string][]byte) error {
+	const carrier = "memory"
+	all := &source{map[string]*content{}}
 	var problems []error
-	for _, r := range d.Rejected() {
-		if r.Carrier == path {
-			problems = append(problems, fmt.Errorf("%s: %w", r.Name, r.Err))
+	for _, name := range slices.Sorted(maps.Keys(texts)) {
+		documents, err := manifest.Parse(name, texts[name])
+		c := d.compile(name, documents, err)
+		if all.files[name] = c; c.err != nil {
+			problems = append(problems, fmt.Errorf("%s: %w", name, c.err))
 		}
 	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.files[carrier] = all
+	d.publish(carrier)
 	return errors.Join(problems...)
 }
 

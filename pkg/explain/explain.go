@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
-	"path/filepath"
 	"strconv"
 
 	"github.com/go-json-experiment/json"
@@ -120,38 +118,27 @@ type document struct {
 	Spec       any               `json:"spec"`
 }
 
-// restorePolicies writes the policies down and has them read as a policy file is.
+// restorePolicies has the policies read as those of policy files are.
 func (w *World) restorePolicies(s *store.Store, d *dump) error {
 	reader, err := discovery.New(discovery.Config{Store: s, Self: w.self})
 	if err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp("", "outrigger-explain-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
-	written := 0
+	texts := map[string][]byte{}
 	for kind, policies := range map[string][]admin.Policy{"Authorization": d.Policies, "AgentPolicy": d.AgentPolicies} {
 		for _, p := range policies {
+			name := fmt.Sprintf("%s %s/%s", kind, p.Namespace, p.Name)
 			if p.Spec == nil {
-				w.Problems = append(w.Problems, fmt.Errorf("%s %s/%s is not in the dump: %s", kind, p.Namespace, p.Name, p.Problem))
+				w.Problems = append(w.Problems, fmt.Errorf("%s is not in the dump: %s", name, p.Problem))
 				continue
 			}
-			text, err := json.Marshal(document{discovery.APIVersion, kind, map[string]string{"name": p.Name, "namespace": p.Namespace}, p.Spec})
-			if err != nil {
+			if texts[name], err = json.Marshal(document{discovery.APIVersion, kind, map[string]string{"name": p.Name, "namespace": p.Namespace}, p.Spec}); err != nil {
 				return err
 			}
-			if err := os.WriteFile(filepath.Join(dir, strconv.Itoa(written)+".json"), text, 0o600); err != nil {
-				return err
-			}
-			written++
 		}
 	}
-	if written > 0 {
-		if err := reader.Load(dir); err != nil {
-			w.Problems = append(w.Problems, err)
-		}
+	if err := reader.Load(texts); err != nil {
+		w.Problems = append(w.Problems, err)
 	}
 	return nil
 }

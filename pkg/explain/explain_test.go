@@ -158,10 +158,12 @@ func TestWhatIsMissingInADumpIsSaid(t *testing.T) {
 	w := world(t, func(d *admin.Dump) {
 		d.Pending = []string{"agent policies"}
 		d.Policies = append(d.Policies, admin.Policy{Name: "bad", Namespace: "tools", Problem: "it was never good"})
+		d.AgentPolicies = append(d.AgentPolicies, admin.Policy{Name: "wrong", Namespace: "tools", Spec: jsontext.Value(`{"direction":"Sideways"}`)})
 		d.Workloads[0].WorkloadIPs = []string{"nowhere"}
 	})
 	a := w.Inbound(planner, netip.Addr{}, 9000)
-	if text := strings.Join(a.Lines, "\n"); a.Allowed || a.Certain || !strings.Contains(text, "agent policies") || !strings.Contains(text, "it was never good") || !strings.Contains(text, "nowhere") {
+	if text := strings.Join(a.Lines, "\n"); a.Allowed || a.Certain || !strings.Contains(text, "agent policies") || !strings.Contains(text, "it was never good") || !strings.Contains(text, "nowhere") ||
+		!strings.Contains(text, "AgentPolicy tools/wrong: ") || !strings.Contains(text, "Sideways") {
 		t.Errorf("%+v", a)
 	}
 	for _, text := range []string{"", "{}", "[]", `{"config":3}`, `{"config":{}}`} {
