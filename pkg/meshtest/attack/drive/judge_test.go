@@ -16,6 +16,7 @@ func TestAnAttackMustBeStoppedAndLeaveTheClientAlone(t *testing.T) {
 	slow := outcome{strikes: cut, quiet: ms, p99: 3 * ms}
 	costly := outcome{quiet: ms, p99: ms, share: 0.11}
 	late := outcome{strikes: strikes{cuts: 1, longest: 2 * time.Second}, quiet: ms, p99: ms, share: 0.11}
+	told := func(o outcome) outcome { o.slack = tellSlack; return o }
 	disturbed := func(o outcome) outcome { o.disturbed = true; return o }
 	for name, c := range map[string]struct {
 		all       []outcome
@@ -30,10 +31,27 @@ func TestAnAttackMustBeStoppedAndLeaveTheClientAlone(t *testing.T) {
 		"the median is held":                  {[]outcome{slow, held, held}, true, false},
 		"disturbed ones do not count":         {[]outcome{disturbed(slow), disturbed(slow), held}, true, false},
 		"all are disturbed":                   {[]outcome{disturbed(slow), disturbed(slow)}, true, true},
+		"costly, where others work, too":      {[]outcome{told(late)}, true, false},
+		"too costly there, and never cut":     {[]outcome{told(outcome{quiet: ms, p99: ms, share: 0.51})}, false, false},
+		"too costly there, and cut late":      {[]outcome{told(outcome{strikes: late.strikes, quiet: ms, p99: ms, share: 0.51})}, false, false},
 		"disturbance does not excuse the cut": {[]outcome{disturbed(costly)}, false, true},
 	} {
 		if v := judge(c.all); v.ok() != c.ok || v.blind != c.blind {
 			t.Errorf("%s: ok %v, blind %v", name, v.ok(), v.blind)
+		}
+	}
+}
+
+func TestARoundThatPassesOverMoreThanAFewFails(t *testing.T) {
+	for _, c := range []struct {
+		driven, passed int
+		ok             bool
+	}{
+		{40, 0, true}, {39, 1, true}, {38, 2, true}, {37, 3, false},
+		{1, 0, true}, {18, 1, false}, {0, 1, false}, {0, 0, false},
+	} {
+		if err := enough(c.driven, c.passed, ""); (err == nil) != c.ok {
+			t.Errorf("%d driven, %d passed over: %v", c.driven, c.passed, err)
 		}
 	}
 }
