@@ -112,9 +112,16 @@ func inbound(w *explain.World, from, text string) (*explain.Answer, error) {
 
 // calls decides every call in a record again; what is not a call is passed over.
 func calls(w *explain.World, path string, in io.Reader) (answers []*explain.Answer, err error) {
+	where := path
+	if path == "-" {
+		where = "standard input"
+	}
 	data, err := read(path, in)
 	if err != nil {
 		return nil, err
+	}
+	if len(data) > maxRecord {
+		return nil, fmt.Errorf("%s is longer than %d bytes: give fewer lines of it", where, maxRecord)
 	}
 	for n, line := range bytes.Split(data, []byte("\n")) {
 		if len(bytes.TrimSpace(line)) == 0 {
@@ -125,12 +132,12 @@ func calls(w *explain.World, path string, in io.Reader) (answers []*explain.Answ
 		case errors.Is(err, explain.ErrNotACall):
 			continue
 		case err != nil:
-			return nil, fmt.Errorf("%s line %d: %w", path, n+1, err)
+			return nil, fmt.Errorf("%s line %d: %w", where, n+1, err)
 		}
 		answers = append(answers, a)
 	}
 	if len(answers) == 0 {
-		return nil, fmt.Errorf("%s has no record of a call, only of other events; give it lines with \"event\":\"call\"", strings.Replace(path, "-", "standard input", 1))
+		return nil, fmt.Errorf("%s has no record of a call, only of other events; give it lines with \"event\":\"call\"", where)
 	}
 	return answers, nil
 }
@@ -139,10 +146,15 @@ func calls(w *explain.World, path string, in io.Reader) (answers []*explain.Answ
 const maxRecord = 256 << 20
 
 func read(path string, in io.Reader) ([]byte, error) {
-	if path == "-" {
-		return io.ReadAll(io.LimitReader(in, maxRecord))
+	if path != "-" {
+		f, err := os.Open(path)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		in = f
 	}
-	return os.ReadFile(path)
+	return io.ReadAll(io.LimitReader(in, maxRecord+1))
 }
 
 // print says the answers, and reports the first that is not as it should be.
