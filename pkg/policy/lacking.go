@@ -1,6 +1,8 @@
 package policy
 
 import (
+	"slices"
+
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/ast"
 	"cel.dev/cel-go/common/operators"
@@ -33,20 +35,12 @@ func (l Lacks) patterns(expression *ast.AST) []*cel.AttributePatternType {
 func readsOnly(expression *ast.AST, variable string, members ...string) bool {
 	used, allowed := 0, 0
 	isVariable := func(e ast.Expr) bool { return e.Kind() == ast.IdentKind && e.AsIdent() == variable }
-	isMember := func(name string) bool {
-		for _, m := range members {
-			if m == name {
-				return true
-			}
-		}
-		return false
-	}
 	ast.PreOrderVisit(expression.Expr(), ast.NewExprVisitor(func(e ast.Expr) {
 		switch {
 		case isVariable(e):
 			used++
 		case e.Kind() == ast.SelectKind:
-			if s := e.AsSelect(); isVariable(s.Operand()) && isMember(s.FieldName()) {
+			if s := e.AsSelect(); isVariable(s.Operand()) && slices.Contains(members, s.FieldName()) {
 				allowed++
 			}
 		case e.Kind() == ast.CallKind:
@@ -54,7 +48,7 @@ func readsOnly(expression *ast.AST, variable string, members ...string) bool {
 			if c.FunctionName() != operators.Index || len(c.Args()) != 2 || !isVariable(c.Args()[0]) || c.Args()[1].Kind() != ast.LiteralKind {
 				return
 			}
-			if name, ok := c.Args()[1].AsLiteral().Value().(string); ok && isMember(name) {
+			if name, ok := c.Args()[1].AsLiteral().Value().(string); ok && slices.Contains(members, name) {
 				allowed++
 			}
 		}
