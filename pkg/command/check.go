@@ -1,12 +1,14 @@
 package command
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -117,7 +119,7 @@ func isDump(data []byte) bool {
 }
 
 func (c *checker) dump(name string, data []byte) {
-	w, err := explain.Load(strings.NewReader(string(data)))
+	w, err := explain.Load(bytes.NewReader(data))
 	if err == nil {
 		err = errors.Join(w.Problems...)
 	}
@@ -177,7 +179,8 @@ func (c *checker) twice(d *manifest.Document, key string) error {
 
 // isSettings tells whether a document has anything that settings have.
 func isSettings(d *manifest.Document) bool {
-	for _, section := range []string{"workload", "identity", "discovery", "policy", "inspect", "inbound", "outbound", "admin", "records", "drain"} {
+	for _, one := range settings(reflect.TypeFor[sidecar.Config]()) {
+		section, _, _ := strings.Cut(one.path, ".")
 		if _, ok := d.Child(section); ok {
 			return true
 		}

@@ -55,6 +55,7 @@ func TestCheckSaysWhatIsWrongWithEachDocument(t *testing.T) {
 		{"pod", "apiVersion: v1\nkind: Pod\nmetadata: {name: a, namespace: b}\n---\n" + goodPolicy, false, "left alone"},
 		{"settings", "workload: {name: a, namespace: b, serviceAccount: c, addresses: [10.0.0.1]}\n", false, "settings: good"},
 		{"settings-typo", "workload: {nam: a}\n", true, "nam"},
+		{"settings-tunnels", "tunnels: {opensPerSecond: 7}\n", true, "settings: workload.name"},
 		{"twice", goodPolicy + "---\n" + goodPolicy, true, "defined twice, first at"},
 		{"version", strings.Replace(goodPolicy, "v1alpha1", "v1", 1), true, "v1alpha1"},
 		{"list", "apiVersion: v1\nkind: List\nitems:\n- " + strings.ReplaceAll(strings.Replace(goodPolicy, "MCP", "MPC", 1), "\n", "\n  "), true, "list.yaml:"},
