@@ -75,7 +75,7 @@ demo: build ## Watch an agent's calls cross a small mesh on loopback; DEMO=... a
 	bin/outrigger demo $(DEMO)
 
 .PHONY: conformance
-conformance: ## Run the MCP conformance suite direct and through the sidecars; needs npm
+conformance: ## Run the MCP conformance suite direct and through the sidecars; needs npm, root and iptables
 	go test -tags conformance -count=1 -timeout 15m $(TESTFLAGS) ./pkg/meshtest/conformance/...
 
 .PHONY: sdks
