@@ -44,7 +44,11 @@ func (p *Problem) at() string {
 }
 
 func (p *Problem) String() string {
-	return p.at() + ": " + p.Problem + "; " + p.Remedy + "; " + p.Effect
+	parts := slices.DeleteFunc([]string{p.at(), p.Problem, p.Remedy, p.Effect}, func(part string) bool { return part == "" })
+	if p.File == "" { // the problem names what it is about
+		return strings.Join(parts, "; ")
+	}
+	return parts[0] + ": " + strings.Join(parts[1:], "; ")
 }
 
 const (

@@ -242,3 +242,15 @@ func TestConfigSaysWhatIsMissing(t *testing.T) {
 		t.Errorf("a taken port: %v", err)
 	}
 }
+
+func TestAProblemIsSaidWithWhatIsKnownOfIt(t *testing.T) {
+	for want, p := range map[string]Problem{
+		"a.yaml:2:1: mode is not known; write STRICT; it is lost": {"a.yaml", 2, 1, "mode is not known", "write STRICT", "it is lost"},
+		"a.yaml: no such port; it is lost":                        {File: "a.yaml", Problem: "no such port", Effect: "it is lost"},
+		"two of one name; it is lost":                             {Problem: "two of one name", Effect: "it is lost"},
+	} {
+		if got := p.String(); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
