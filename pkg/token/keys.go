@@ -37,6 +37,9 @@ const (
 	greatAge   = time.Hour
 )
 
+// errEnded is why there are no keys where nothing else went wrong.
+var errEnded = errors.New("they are not fetched any more: the verifier was closed, or has too many key sets")
+
 // A source is where a key set is.
 type source struct{ url, file, text string }
 
@@ -62,6 +65,9 @@ func (s *keySet) end() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.ended = true
+	if s.failure == nil {
+		s.failure = errEnded
+	}
 	if s.loading != nil {
 		s.cancel()
 	}

@@ -254,6 +254,17 @@ func TestFilesAreReadAgainWhenTheyChange(t *testing.T) {
 	})
 }
 
+// A set may end between its being found and its keys being asked for.
+func TestAnEndedSetSaysWhyItHasNoKeys(t *testing.T) {
+	v := New(Config{})
+	defer v.Close()
+	s := &keySet{source: source{text: "{}"}}
+	s.end()
+	if _, _, err := v.keys(t.Context(), s, time.Now()); !errors.Is(err, ErrNoKeys) || !errors.Is(err, errEnded) {
+		t.Errorf("%v", err)
+	}
+}
+
 // A server of key sets, without a network.
 type keyServer struct {
 	asked atomic.Int32
