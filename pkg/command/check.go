@@ -5,11 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
-	"path/filepath"
 	"reflect"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -65,27 +62,16 @@ func (c *checker) path(path string, in io.Reader) error {
 		c.content("standard input", data)
 		return nil
 	}
-	info, err := os.Stat(path)
+	files, err := discovery.Files(path)
 	if err != nil {
 		return err
 	}
-	if !info.IsDir() {
-		return c.file(path)
-	}
-	return filepath.WalkDir(path, func(at string, e fs.DirEntry, err error) error {
-		switch {
-		case err != nil:
+	for _, file := range files {
+		if err := c.file(file); err != nil {
 			return err
-		case at != path && strings.HasPrefix(e.Name(), "."):
-			if e.IsDir() {
-				return fs.SkipDir
-			}
-			return nil
-		case e.IsDir() || !slices.Contains([]string{".yaml", ".yml", ".json"}, filepath.Ext(at)):
-			return nil
 		}
-		return c.file(at)
-	})
+	}
+	return nil
 }
 
 func (c *checker) file(path string) error {

@@ -74,7 +74,7 @@ func isDirectory(path string) bool {
 
 // load reads all of path and makes one change of it.
 func (d *Discovery) load(path string) {
-	files, err := list(path)
+	files, err := Files(path)
 	read := make([]*content, len(files))
 	for i, file := range files {
 		read[i] = d.read(file)
@@ -115,8 +115,8 @@ func (d *Discovery) settle(path, file string, last *source, now *content) *conte
 	return now
 }
 
-// list lists the files to read.
-func list(path string) ([]string, error) {
+// Files lists the files that File reads: path itself, or those in the directory.
+func Files(path string) ([]string, error) {
 	if !isDirectory(path) {
 		_, err := os.Stat(path)
 		return []string{path}, err
