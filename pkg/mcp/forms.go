@@ -51,8 +51,22 @@ func (e *exchange) formKey(c *call) formKey {
 	return formKey{e.place(), c.name, c.object.Kind, e.modern}
 }
 
+// learnable tells whether servers say of such a thing that there is none. Other keys
+// have no forms: the names of methods that nobody knows are the caller's to choose, and
+// would fill the map.
+func (k formKey) learnable() bool {
+	switch k.kind {
+	case policy.KindTool, policy.KindResource, policy.KindTemplate, policy.KindPrompt:
+		return true
+	}
+	return false
+}
+
 // pin makes our own form the one that holds, if none does yet.
 func (f *forms) pin(key formKey) {
+	if !key.learnable() {
+		return
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if _, known := f.of[key]; !known && len(f.of) < maxForms {

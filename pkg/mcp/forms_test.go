@@ -122,3 +122,20 @@ func TestHiddenAndUnknownThingsAreAnsweredAlikeWhicheverIsAskedForFirst(t *testi
 		}
 	}
 }
+
+func TestMethodsThatACallerMakesUpLeaveHiddenThingsHidden(t *testing.T) {
+	h := newHarness(t, denying("* hidden"), Config{})
+	for i := range maxForms {
+		if a := h.send("POST", rpc("1", fmt.Sprintf("made/up%d", i), "{}")); a.status != 200 {
+			t.Fatalf("%d: %+v", i, a)
+		}
+	}
+	h.server = func(*seen) *inspect.Response {
+		return jsonReply(200, `{"jsonrpc":"2.0","id":1,"error":{"code":-32602,"message":"no such tool: absent"}}`)
+	}
+	hidden := h.send("POST", rpc("1", "tools/call", `{"name":"hidden"}`))
+	absent := h.send("POST", rpc("1", "tools/call", `{"name":"absent"}`))
+	if strings.ReplaceAll(hidden.body, "hidden", "X") != strings.ReplaceAll(absent.body, "absent", "X") || hidden.status != absent.status {
+		t.Errorf("hidden: %d %s\nabsent: %d %s", hidden.status, hidden.body, absent.status, absent.body)
+	}
+}

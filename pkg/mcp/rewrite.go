@@ -13,9 +13,8 @@ import (
 // the answer's place.
 func (e *exchange) rewrite(c *call, m *message, doc []byte) (out []byte, problem string) {
 	rephrase := false
-	switch c.object.Kind {
-	case policy.KindTool, policy.KindResource, policy.KindTemplate, policy.KindPrompt:
-		rephrase = e.forms.learn(e.formKey(c), c, m)
+	if key := e.formKey(c); key.learnable() {
+		rephrase = e.forms.learn(key, c, m)
 	}
 	if e.session != nil && c.kind == request {
 		e.session.settled(c.id.Key)
