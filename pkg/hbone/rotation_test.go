@@ -3,7 +3,9 @@ package hbone
 import (
 	"context"
 	"io"
+	"net"
 	"net/netip"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -87,4 +89,32 @@ func TestTheLastQuarterOfAPeersCertificateTakesNoNewTunnels(t *testing.T) {
 		t.Error("the connection took another tunnel")
 	}
 	alive(t, first)
+}
+
+// An earlyMutual lets something happen before a client's handshake.
+type earlyMutual struct {
+	mutual
+	early func()
+}
+
+func (m *earlyMutual) Client(ctx context.Context, raw net.Conn, expected []mesh.Principal) (*identity.Conn, error) {
+	m.early()
+	return m.mutual.Client(ctx, raw, expected)
+}
+
+// Our certificate is replaced between the beginning of a search for a connection
+// and the handshake: what was made with the new one is what was searched for.
+func TestACertificateReplacedDuringADialCostsNoSecondConnection(t *testing.T) {
+	w := newWorld(t, options{dialer: DialerConfig{MaxConns: 1}, handler: echo})
+	var shaken atomic.Int32
+	w.dialer.mutual = &earlyMutual{w.dialer.mutual, func() {
+		if shaken.Add(1) == 1 {
+			w.client.Set(issue(t, w.ca, clientID))
+		}
+	}}
+	alive(t, w.dial())
+	alive(t, w.dial())
+	if n := shaken.Load(); n != 1 {
+		t.Errorf("two tunnels took %d connections", n)
+	}
 }
