@@ -25,8 +25,8 @@ type location struct {
 func newLocations() *locations { return &locations{of: map[location]bool{}} }
 
 // note remembers what the challenges of a 401 or 403 name. A place elsewhere is not
-// ours to let through.
-func (l *locations) note(p place, host string, up *inspect.Response) {
+// ours to let through, and the endpoint itself is no place of metadata.
+func (l *locations) note(p place, r *inspect.Request, up *inspect.Response) {
 	if up.Status != 401 && up.Status != 403 {
 		return
 	}
@@ -35,15 +35,23 @@ func (l *locations) note(p place, host string, up *inspect.Response) {
 			continue
 		}
 		to, err := url.Parse(parameter(f.Value, "resource_metadata"))
-		if err != nil || !strings.EqualFold(to.Host, host) || to.RawQuery != "" || to.Path == "" || len(to.Path) > maxEcho {
+		if err != nil || !strings.EqualFold(to.Host, r.Host) || to.RawQuery != "" || to.Path == "" || to.Path == r.Path || len(to.Path) > maxEcho {
 			continue
 		}
-		l.mu.Lock()
-		if len(l.of) < maxLocations {
-			l.of[location{p, to.EscapedPath()}] = true
-		}
-		l.mu.Unlock()
+		l.add(location{p, to.EscapedPath()})
 	}
+}
+
+func (l *locations) add(to location) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.of[to] && len(l.of) >= maxLocations {
+		for other := range l.of { // any: the next challenge brings it back
+			delete(l.of, other)
+			break
+		}
+	}
+	l.of[to] = true
 }
 
 func (l *locations) has(p place, path string) bool {

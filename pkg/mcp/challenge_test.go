@@ -1,6 +1,7 @@
 package mcp
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/outrigger-mesh/outrigger/pkg/inspect"
@@ -32,6 +33,19 @@ func TestMetadataIsPassedOnFromWhereTheServerSaysThatItIs(t *testing.T) {
 		x.Request.Target, x.Request.Path = "/custom/location.json", "/custom/location.json"
 		if a := h.do(x); (a.status == 200 && a.body == document) != c.passes {
 			t.Errorf("%s: the metadata became %d %s", c.challenge, a.status, a.body)
+		}
+	}
+}
+
+// One server that names ever new places must not keep those of the others from being known.
+func TestTheLatestPlaceOfMetadataIsAlwaysKnown(t *testing.T) {
+	l := newLocations()
+	for i := range maxLocations + 10 {
+		path := fmt.Sprintf("/%d", i)
+		l.note(place{}, "server.test", &inspect.Response{Status: 401, Header: inspect.Header{
+			{Name: "WWW-Authenticate", Value: `Bearer resource_metadata="http://server.test` + path + `"`}}})
+		if !l.has(place{}, path) || len(l.of) > maxLocations {
+			t.Fatalf("after %d: known %v, %d places", i, l.has(place{}, path), len(l.of))
 		}
 	}
 }
