@@ -129,7 +129,7 @@ func (p *Proxy) Plain(ctx context.Context, c relay.Conn, to netip.AddrPort) {
 	entry := p.admit(a)
 	defer entry.Release()
 	if a.err != nil || !entry.Decision.Allowed {
-		reset(c)
+		_ = relay.Reset(c) // it is closed whatever this says
 		if err = a.err; err == nil {
 			err = fmt.Errorf("%w: %s", ErrDenied, entry.Decision.Reason)
 		}
@@ -137,7 +137,7 @@ func (p *Proxy) Plain(ctx context.Context, c relay.Conn, to netip.AddrPort) {
 	}
 	app, err := p.dialApp(ctx, a)
 	if err != nil {
-		reset(c)
+		_ = relay.Reset(c) // it is closed whatever this says
 		return
 	}
 	err = p.carry(ctx, a, entry, c, app)
