@@ -21,7 +21,7 @@ func (e *exchange) respond(ctx context.Context, up *inspect.Response) (*inspect.
 	for _, c := range e.calls {
 		c.record.Status = up.Status
 	}
-	e.locations.note(e.place(), e.x.Request.Host, up)
+	e.locations.note(e.place(), e.x.Request, up)
 	if problem := e.receiveHeader(up); problem != "" {
 		return e.fail(up, problem), nil
 	}
