@@ -50,13 +50,16 @@ func (e *exchange) metadata(ctx context.Context, next inspect.Handler) (*inspect
 		e.x.Request.Header.Del("Authorization") // it was not looked at
 	}
 	up, err := next.Do(ctx, e.x)
-	if err != nil || up.Body == nil || up.ContentLength == 0 || media(up.Header.Get("Content-Type")) != "application/json" {
-		if err != nil {
-			return nil, err
-		}
-		return e.respond(ctx, up)
+	if err != nil {
+		return nil, err
 	}
 	c.record.Status = up.Status
+	switch kind := media(up.Header.Get("Content-Type")); {
+	case kind == "text/event-stream": // it would be a session's, and nobody was asked for a token
+		return e.fail(up, "it is a stream where metadata was asked for"), nil
+	case up.Body == nil || up.ContentLength == 0 || kind != "application/json":
+		return e.respond(ctx, up)
+	}
 	problem := e.receiveHeader(up)
 	if problem == "" {
 		problem = e.receive(up, maxPlain)
