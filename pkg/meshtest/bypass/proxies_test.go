@@ -45,6 +45,13 @@ const methods = `initialize, ping, "notifications/*", server/discover, tools/lis
       resources/read, resources/subscribe, resources/unsubscribe, prompts/list, prompts/get, completion/complete, logging/setLevel,
       subscriptions/listen, tasks/get, tasks/cancel, tasks/result, tasks/list, tasks/update, GET, DELETE`
 
+// How many cases each server runs at the least when nothing is before it: of those
+// that are allowed, and of all in which something forbidden comes to run.
+const (
+	leastPasses = 30
+	leastTeeth  = 36
+)
+
 // A proxy is one column of the table.
 type proxy struct {
 	name    string
@@ -56,6 +63,7 @@ type proxy struct {
 type row struct {
 	server   string
 	c        *Case
+	runs     bool // the server runs something if it gets it
 	teeth    bool // the server runs what is denied if it gets it
 	findings []Finding
 }
@@ -83,22 +91,42 @@ func TestNothingGetsPastTheSidecars(t *testing.T) {
 				envoyProxy(t, binary, running.Port, "Envoy, strict", "REJECT_NO_MCP", "true", "max_request_body_size: 4194304"),
 			}
 			names = nil
+			first := len(rows)
 			for _, p := range proxies {
 				names = append(names, p.name)
 			}
 			for i := range cases {
 				rows = append(rows, try(t, &cases[i], running, direct, proxies))
 			}
+			telling(t, rows[first:])
 		})
 	}
 	t.Log("\n" + table(rows, names))
+}
+
+// telling fails if a server runs so little when nothing is before it that it says
+// little what it runs behind a proxy.
+func telling(t *testing.T, rows []row) {
+	t.Helper()
+	passes, teeth := 0, 0
+	for _, r := range rows {
+		if r.runs && r.c.Verdict == Pass {
+			passes++
+		}
+		if r.teeth {
+			teeth++
+		}
+	}
+	if passes < leastPasses || teeth < leastTeeth {
+		t.Errorf("by itself the server runs only %d of the allowed cases, and what is denied in only %d", passes, teeth)
+	}
 }
 
 func try(t *testing.T, c *Case, running *sdks.Running, direct string, proxies []proxy) row {
 	t.Helper()
 	c.Send(direct)
 	alone := running.Ran(t)
-	r := row{server: running.Name, c: c, teeth: Forbidden(alone)}
+	r := row{server: running.Name, c: c, runs: alone != "", teeth: Forbidden(alone)}
 	for _, p := range proxies {
 		a := c.Send(p.address)
 		ran := running.Ran(t)
