@@ -141,14 +141,26 @@ func meet(t *testing.T, b *Bed, programs string, server Peer, network string) {
 			}
 			t.Run(client.Name+"-"+string(era), func(t *testing.T) {
 				direct := s.see(t, client, era, s.URL)
-				s.Ran(t)
+				s.teeth(t, "without sidecars")
 				for _, d := range Diff(direct, s.see(t, client, era, s.agent(t, "planner"))) {
 					t.Errorf("everything is allowed: %s", d)
 				}
-				s.Ran(t)
+				s.teeth(t, "where everything is allowed")
 				s.deny(t, direct, s.see(t, client, era, s.agent(t, "intern")))
 			})
 		}
+	}
+}
+
+// teeth checks that the server ran what policy denies others, and said so.
+func (s *stand) teeth(t *testing.T, where string) {
+	t.Helper()
+	ran := s.Ran(t)
+	if s.Denied != "" {
+		return // a server that is not ours keeps no journal
+	}
+	if !strings.Contains(ran, s.denied()) || !strings.Contains(ran, "secret") {
+		t.Errorf("%s the server ran only %q", where, ran)
 	}
 }
 
@@ -211,6 +223,9 @@ func TestInspectorCallsThroughTheSidecars(t *testing.T) {
 		t.Errorf("the intern sees %s", listed)
 	}
 	s.Ran(t)
+	if inspect(s.agent(t, "planner"), "tools/call", "--tool-name", "danger"); !strings.Contains(s.Ran(t), "danger") {
+		t.Error("the planner's call of danger did not run")
+	}
 	if said := inspect(s.agent(t, "intern"), "tools/call", "--tool-name", "danger"); strings.Contains(said, "done") || strings.Contains(s.Ran(t), "danger") {
 		t.Errorf("the intern's call of danger: %s", said)
 	}
