@@ -151,7 +151,7 @@ func (s *Sidecar) serve(ctx, drain context.Context, g *errgroup.Group, l *listen
 	g.Go(func() error { return s.server.Serve(ctx, drain, l.hbone, s.inbound.Tunnel) })
 	if l.plain != nil {
 		g.Go(func() error {
-			return s.accept(ctx, l.plain, func(c *capture.Conn) { s.inbound.Plain(drain, c, c.Original) })
+			return s.accept(ctx, l.plain, func(c *capture.Conn) { s.inbound.Plain(drain, c.TCPConn, c.Original) })
 		})
 	}
 	for _, ln := range l.outbound {
