@@ -7,8 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
-	"strconv"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -69,17 +67,8 @@ func Load(r io.Reader) (*World, error) {
 	if err := w.restore(&d); err != nil {
 		return nil, err
 	}
-	w.routes, err = route.New(route.Config{Self: &w.self, HBONEPort: port(w.config.Inbound.HBONE), AllowUnknown: w.config.Outbound.PassthroughUnknown})
+	w.routes, err = route.New(route.Config{Self: &w.self, HBONEPort: w.config.HBONEPort(), AllowUnknown: w.config.Outbound.PassthroughUnknown})
 	return w, err
-}
-
-func port(address string) uint16 {
-	_, text, err := net.SplitHostPort(address)
-	if err != nil {
-		return 0
-	}
-	n, _ := strconv.ParseUint(text, 10, 16)
-	return uint16(n)
 }
 
 // restore makes the snapshot again.

@@ -141,7 +141,7 @@ func (s *Sidecar) buildProxies() (err error) {
 	}
 	balancer := route.NewBalancer(route.BalancerConfig{})
 	routes, err := route.New(route.Config{
-		Self: &s.self, HBONEPort: portOf(s.config.Inbound.HBONE), AllowUnknown: s.config.Outbound.PassthroughUnknown, Balancer: balancer,
+		Self: &s.self, HBONEPort: s.config.HBONEPort(), AllowUnknown: s.config.Outbound.PassthroughUnknown, Balancer: balancer,
 	})
 	if err != nil {
 		return err
@@ -165,6 +165,9 @@ func (s *Sidecar) reservedPorts() []uint16 {
 	}
 	return ports
 }
+
+// HBONEPort is the port on which peers are dialled: our own.
+func (c *Config) HBONEPort() uint16 { return portOf(c.Inbound.HBONE) }
 
 func portOf(address string) uint16 {
 	_, text, err := net.SplitHostPort(address)
