@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/pkg/admission"
@@ -125,6 +126,9 @@ func (p *Proxy) dialApp(ctx context.Context, a *arrival) (net.Conn, error) {
 	app, err := p.connectApp(ctx, a)
 	if err != nil {
 		a.record.Flags = "CONNECT"
+		if errors.Is(err, syscall.ECONNREFUSED) {
+			err = fmt.Errorf("%w: nothing listens there: start the app, or name the address on which it listens with --app-address", err)
+		}
 		return nil, fmt.Errorf("dial app %s: %w", p.appAddress(a), err)
 	}
 	return app, nil

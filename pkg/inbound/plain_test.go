@@ -1,10 +1,12 @@
 package inbound_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"net"
 	"net/netip"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -22,11 +24,11 @@ func TestARefusalWithoutATunnelIsAReset(t *testing.T) {
 	here := mesh.Self{Principal: self, Name: "server", Namespace: "tools", Addresses: []netip.Addr{own}}
 	s := store.New(store.Config{Self: here})
 	s.Apply(store.Change{Workloads: workload(func(*mesh.Workload) {})})
-	recorder, err := telemetry.New(telemetry.Config{})
+	var log bytes.Buffer
+	recorder, err := telemetry.New(telemetry.Config{AccessLog: &log})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer recorder.Close()
 	proxy, err := inbound.New(inbound.Config{
 		Self: here, Store: s, Register: admission.NewRegister(s), Recorder: recorder,
 		Dial: func(context.Context, netip.AddrPort) (net.Conn, error) { return nil, syscall.ECONNREFUSED },
@@ -45,5 +47,9 @@ func TestARefusalWithoutATunnelIsAReset(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 		peer.Close()
+	}
+	recorder.Close()
+	if s := log.String(); !strings.Contains(s, own.String()+":80") || !strings.Contains(s, "--app-address") {
+		t.Errorf("the record does not say what to do where no app listens: %s", s)
 	}
 }
