@@ -99,7 +99,7 @@ func (p *path) received(c *conn, n int) {
 }
 
 // acknowledged is the first measure of delay: nothing else was under way then.
-func (p *path) acknowledged(*conn) {
+func (p *path) acknowledged() {
 	if p.delay == 0 {
 		p.delay = max(time.Since(p.settingsAt), time.Microsecond)
 	}

@@ -95,7 +95,7 @@ func (c *conn) onSettings(h http2.FrameHeader) error {
 		return &connError{http2.ErrCodeInternal, "not SETTINGS"}
 	}
 	if s.IsAck() {
-		c.path.acknowledged(c)
+		c.path.acknowledged()
 		return nil
 	}
 	if err := s.ForeachSetting(c.setting); err != nil {

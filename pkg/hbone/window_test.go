@@ -49,7 +49,7 @@ func TestWindowsGrowToWhatThePathCarries(t *testing.T) {
 			c := receiver(t, 256<<20)
 			time.Sleep(p.delay)
 			c.path.settingsAt = time.Now().Add(-p.delay)
-			c.path.acknowledged(c)
+			c.path.acknowledged()
 			flow(c, p.rate, p.delay, 5*time.Second)
 			if got := c.windowTarget(); got < p.least || got > p.most {
 				t.Errorf("%s: window %d, want %d to %d", p.name, got, p.least, p.most)
