@@ -1,6 +1,7 @@
 package discovery
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -88,16 +89,11 @@ func (d *Discovery) NewDemand(c DemandConfig, self mesh.Self) (*Demand, error) {
 	if c.Subscriber == nil {
 		return nil, errors.New("discovery: DemandConfig.Subscriber is missing")
 	}
-	for _, v := range []struct{ value, zero *time.Duration }{
-		{&c.Timeout, new(5 * time.Second)}, {&c.Idle, new(10 * time.Minute)}, {&c.Absent, new(2 * time.Second)}, {&c.Refresh, new(30 * time.Second)},
-	} {
-		if *v.value == 0 {
-			*v.value = *v.zero
-		}
-	}
-	if c.Max == 0 {
-		c.Max = 10_000
-	}
+	c.Timeout = cmp.Or(c.Timeout, 5*time.Second)
+	c.Idle = cmp.Or(c.Idle, 10*time.Minute)
+	c.Absent = cmp.Or(c.Absent, 2*time.Second)
+	c.Refresh = cmp.Or(c.Refresh, 30*time.Second)
+	c.Max = cmp.Or(c.Max, 10_000)
 	m := &Demand{
 		DemandConfig: c, discovery: d, store: d.store, namespace: self.Namespace, wake: make(chan struct{}, 1),
 		entries: map[mesh.Reference]*entry{}, names: map[string]*entry{}, stale: map[mesh.Name]bool{}, own: map[mesh.Reference]bool{},
