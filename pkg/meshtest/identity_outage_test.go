@@ -39,13 +39,7 @@ func TestACAOutagePastExpiryFailsClosedAndHeals(t *testing.T) {
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Error("an open connection outlived the certificates")
 	}
-	time.Sleep(time.Until(agentEnd))
-	time.Sleep(time.Until(serverEnd))
-	for _, ip := range []netip.Addr{m.AgentIP, m.ServerIP} {
-		if text, ready := m.Ready(ip); ready || !strings.Contains(text, "certificate") {
-			t.Errorf("without a certificate sidecar %v says %q", ip, text)
-		}
-	}
+	expire(t, m, agentEnd, serverEnd)
 	accepted := app.accepted.Load()
 	for range 20 {
 		if c, err := call(m); err == nil {
@@ -58,15 +52,7 @@ func TestACAOutagePastExpiryFailsClosedAndHeals(t *testing.T) {
 		t.Errorf("%d connections reached the app", n-accepted)
 	}
 	m.StartControl()
-	back := time.Now()
-	m.Eventually(func() error {
-		c, err := call(m)
-		if err != nil {
-			return err
-		}
-		return c.Close()
-	})
-	t.Logf("healed %v after the CA was back; 5 s are the bound", time.Since(back).Round(time.Millisecond))
+	heal(t, m, "CA")
 }
 
 // untilRefused opens connections until one is refused, and answers when that was.
@@ -84,6 +70,33 @@ func untilRefused(t *testing.T, m *meshtest.Mesh, end time.Time) time.Time {
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
+}
+
+// expire waits until the certificates of both sidecars have ended, and checks that they say so.
+func expire(t *testing.T, m *meshtest.Mesh, ends ...time.Time) {
+	t.Helper()
+	for _, end := range ends {
+		time.Sleep(time.Until(end))
+	}
+	for _, ip := range []netip.Addr{m.AgentIP, m.ServerIP} {
+		if text, ready := m.Ready(ip); ready || !strings.Contains(text, "certificate") {
+			t.Errorf("without a certificate sidecar %v says %q", ip, text)
+		}
+	}
+}
+
+// heal waits until connections are admitted again, now that what was away is back.
+func heal(t *testing.T, m *meshtest.Mesh, away string) {
+	t.Helper()
+	back := time.Now()
+	m.Eventually(func() error {
+		c, err := call(m)
+		if err != nil {
+			return err
+		}
+		return c.Close()
+	})
+	t.Logf("healed %v after the %s was back; 5 s are the bound", time.Since(back).Round(time.Millisecond), away)
 }
 
 // certificateEnd is when the certificate of the sidecar at ip ends.

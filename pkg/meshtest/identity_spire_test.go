@@ -3,7 +3,6 @@
 package meshtest_test
 
 import (
-	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -54,23 +53,9 @@ func TestSidecarsBesideSPIRE(t *testing.T) {
 	if failed := untilRefused(t, m, end); failed.Before(end) {
 		t.Errorf("refused %v before a certificate ended", end.Sub(failed))
 	}
-	time.Sleep(time.Until(agentEnd))
-	time.Sleep(time.Until(serverEnd))
-	for _, ip := range []netip.Addr{m.AgentIP, m.ServerIP} {
-		if text, ready := m.Ready(ip); ready || !strings.Contains(text, "certificate") {
-			t.Errorf("without a certificate sidecar %v says %q", ip, text)
-		}
-	}
+	expire(t, m, agentEnd, serverEnd)
 	s.StartAgent()
-	back := time.Now()
-	m.Eventually(func() error {
-		c, err := call(m)
-		if err != nil {
-			return err
-		}
-		return c.Close()
-	})
-	t.Logf("healed %v after the agent was back; 5 s are the bound", time.Since(back).Round(time.Millisecond))
+	heal(t, m, "agent")
 	if d, err := configDump(m.AgentIP); err != nil || strings.HasPrefix(d.Certificates[0].State, "Unavailable") {
 		t.Errorf("the dump says %+v, %v", d.Certificates, err)
 	}
