@@ -25,7 +25,8 @@ const maxFiles = 10_000
 
 // A source is a file or directory given to File.
 type source struct {
-	files map[string]*content // by path
+	files  map[string]*content // by path: what is in effect
+	faults map[string]error    // by path: why the newest content is not
 }
 
 // A content is what one file says.
@@ -82,13 +83,16 @@ func (d *Discovery) load(path string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.note(path, path, err)
+	last, next := d.files[path], &source{map[string]*content{}, map[string]error{}}
 	if err != nil {
+		if last != nil {
+			last.faults[path] = err
+		}
 		d.log.Warn("policy file cannot be read; what it said before stays in effect", "path", path, "error", err)
 		return
 	}
-	last, next := d.files[path], &source{map[string]*content{}}
 	for i, file := range files {
-		next.files[file] = d.settle(path, file, last, read[i])
+		next.files[file], next.faults[file] = d.settle(file, last, read[i]), read[i].err
 	}
 	if last != nil {
 		for file := range last.files {
@@ -102,8 +106,7 @@ func (d *Discovery) load(path string) {
 }
 
 // settle decides between what a file says now and what it said before.
-func (d *Discovery) settle(path, file string, last *source, now *content) *content {
-	d.note(path, file, now.err)
+func (d *Discovery) settle(file string, last *source, now *content) *content {
 	if now.err == nil {
 		return now
 	}
@@ -235,6 +238,7 @@ func (d *Discovery) publish(path string) {
 	for _, p := range slices.Sorted(maps.Keys(d.files)) {
 		for _, file := range slices.Sorted(maps.Keys(d.files[p].files)) {
 			c := d.files[p].files[file]
+			d.note(p, file, d.files[p].faults[file]) // one path's change may mend what was wrong with another's
 			twice := slices.Concat(
 				merge(next.Workloads, c.Workloads), merge(next.Services, c.Services),
 				merge(next.Authorizations, c.Authorizations), merge(next.AgentPolicies, c.AgentPolicies))

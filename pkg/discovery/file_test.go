@@ -233,6 +233,39 @@ func TestOneNameInTwoFilesDeniesUntilMended(t *testing.T) {
 	f.want("files that are not read", true)
 }
 
+func TestWhatOnePathMendsIsNoLongerToldOfAnother(t *testing.T) {
+	first, second := filepath.Join(t.TempDir(), "a.yaml"), filepath.Join(t.TempDir(), "b.yaml")
+	d, _ := newDiscovery(t)
+	write := func(path, text string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		d.load(path)
+	}
+	write(first, policyYAML)
+	write(second, policyYAML)
+	if len(d.Rejected()) != 1 {
+		t.Fatalf("of one name in two paths is told %v", d.Rejected())
+	}
+	renamed := strings.Replace(policyYAML, "name: policy", "name: second", 1)
+	write(first, renamed)
+	write(second, policyYAML)
+	write(first, policyYAML)
+	write(first, renamed)
+	if got := d.Rejected(); len(got) != 0 {
+		t.Errorf("mended, and still told: %v", got)
+	}
+	if err := os.Remove(second); err != nil {
+		t.Fatal(err)
+	}
+	d.load(second)
+	write(first, renamed)
+	if got := d.Rejected(); len(got) != 1 || got[0].Name != second {
+		t.Errorf("of a file that is gone is told %v", got)
+	}
+}
+
 func TestNothingIsAllowedUntilTheFileIsThere(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "policy.yaml")
 	d, st := newDiscovery(t, FileKind(path))

@@ -13,7 +13,7 @@ import (
 // wrong with them. They are by the names that errors have for them.
 func (d *Discovery) Load(texts map[string][]byte) error {
 	const carrier = "memory"
-	all := &source{map[string]*content{}}
+	all := &source{map[string]*content{}, map[string]error{}}
 	var problems []error
 	for _, name := range slices.Sorted(maps.Keys(texts)) {
 		documents, err := manifest.Parse(name, texts[name])
