@@ -4,8 +4,6 @@ package relay
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"net"
 	"time"
 )
@@ -21,12 +19,6 @@ type Result struct {
 	Sent     int64 // bytes from the first connection to the second
 	Received int64 // bytes from the second to the first
 	Err      error // nil if both ends finished; otherwise why it was cut
-}
-
-// A Replayer is a connection from which some bytes were read already. Replay
-// gives them up, with the connection they came from; who calls it takes over both.
-type Replayer interface {
-	Replay() (pending []byte, from Conn)
 }
 
 // A Meter is told of bytes while a relay carries them. Its methods may be called
@@ -65,58 +57,15 @@ func Copy(ctx context.Context, a, b Conn) Result { return CopyMetered(ctx, a, b,
 
 // CopyMetered is Copy under a meter's eyes.
 func CopyMetered(ctx context.Context, a, b Conn, m Meter) Result {
-	a, fromA := unwrap(a)
-	b, fromB := unwrap(b)
-	if err := replay(ctx, a, b, fromA, fromB); err != nil {
-		return Result{Err: err}
-	}
-	m.Sent(int64(len(fromA)))
-	m.Received(int64(len(fromB)))
-	var r Result
 	if t, ok := a.(relayer); ok {
-		r = t.Relay(ctx, b, m)
-	} else if t, ok := b.(relayer); ok {
-		r = t.Relay(ctx, a, Reversed(m))
+		return t.Relay(ctx, b, m)
+	}
+	if t, ok := b.(relayer); ok {
+		r := t.Relay(ctx, a, Reversed(m))
 		r.Sent, r.Received = r.Received, r.Sent
-	} else {
-		r = Plain(ctx, a, b, m)
+		return r
 	}
-	r.Sent += int64(len(fromA))
-	r.Received += int64(len(fromB))
-	return r
-}
-
-func unwrap(c Conn) (Conn, []byte) {
-	var all []byte
-	for {
-		r, ok := c.(Replayer)
-		if !ok {
-			return c, all
-		}
-		pending, from := r.Replay()
-		// The outer wrapper has the earlier bytes: it read what the inner one replayed.
-		all = append(all, pending...)
-		c = from
-	}
-}
-
-// replay sends on what was read before the relay began.
-func replay(ctx context.Context, a, b Conn, fromA, fromB []byte) error {
-	if len(fromA) == 0 && len(fromB) == 0 {
-		return nil
-	}
-	stop := context.AfterFunc(ctx, func() { Reset(a); Reset(b) })
-	_, errB := b.Write(fromA)
-	_, errA := a.Write(fromB)
-	if stop() && errA == nil && errB == nil {
-		return nil
-	}
-	Reset(a)
-	Reset(b)
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	return fmt.Errorf("replay: %w", errors.Join(errA, errB))
+	return Plain(ctx, a, b, m)
 }
 
 // Abort makes c end by a reset when it is closed, and wakes who reads or
