@@ -100,7 +100,7 @@ func (d *Dialer) Dial(ctx context.Context, hop mesh.Hop, h Header) (*Tunnel, err
 		if err != nil {
 			return nil, fmt.Errorf("connect to %v: %w", hop.Address, err)
 		}
-		t, err := c.connect(ctx, hop.Authority, &h, d.config.AnswerTimeout)
+		t, err := c.connectAdmitted(ctx, hop.Authority, &h, d.config.AnswerTimeout)
 		if err == nil {
 			return t, nil
 		}
@@ -150,7 +150,18 @@ func unseen(err error) bool {
 	if errors.As(err, &reset) {
 		return reset.Remote && reset.Code == http2.ErrCodeRefusedStream
 	}
-	return errors.Is(err, errRefused) || errors.Is(err, errNoStreams)
+	return errors.Is(err, errRefused) || errors.Is(err, errNoStreams) || errors.Is(err, errNotAdmitted)
+}
+
+// errNotAdmitted is before a CONNECT, never after it.
+var errNotAdmitted = errors.New("the connection was cut unused")
+
+// connectAdmitted is connect, if the peer would be admitted now.
+func (c *conn) connectAdmitted(ctx context.Context, authority string, h *Header, wait time.Duration) (*Tunnel, error) {
+	if err := c.stillAdmitted(); err != nil {
+		return nil, fmt.Errorf("%w: %w", errNotAdmitted, err)
+	}
+	return c.connect(ctx, authority, h, wait)
 }
 
 // connect opens a tunnel on c.

@@ -88,6 +88,10 @@ func (s *Server) handle(ctx context.Context, c *conn, t *Tunnel, r *request, h H
 		in := &Incoming{Authority: r.authority, Header: r.header, Peer: c.peer,
 			Local: c.local, Remote: c.remote, t: t}
 		defer s.close(in)
+		if err := c.stillAdmitted(); err != nil {
+			s.refused(c.nc, err)
+			return
+		}
 		h(ctx, in)
 	})
 }

@@ -2,9 +2,11 @@ package hbone
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -74,6 +76,24 @@ func TestAServersNewCertificateTakesNewConnections(t *testing.T) {
 		t.Errorf("the new connection is by a certificate until %v", last.Peer().NotAfter)
 	}
 	alive(t, first)
+}
+
+// Between a change and the recheck that cuts a connection, nothing new begins on it.
+func TestATunnelBeginsOnlyIfItsPeerWouldBeAdmittedNow(t *testing.T) {
+	w := newWorld(t, options{dialer: DialerConfig{MaxConns: 1}, handler: echo})
+	open := w.dial()
+	alive(t, open)
+	distrustful := *issue(t, w.ca, serverID)
+	distrustful.Bundles = issue(t, newCA(t), serverID).Bundles
+	w.identity.Set(&distrustful)
+	if again, err := w.dialer.Dial(ctxOf(t), w.hop("10.0.0.1:80"), Header{}); err == nil {
+		again.Close()
+		t.Error("a peer whose roots are gone began another tunnel")
+	}
+	open.SetDeadline(time.Now().Add(20 * time.Second))
+	if _, err := io.ReadFull(open, make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the tunnel that was open: %v", err)
+	}
 }
 
 func TestTheLastQuarterOfAPeersCertificateTakesNoNewTunnels(t *testing.T) {

@@ -385,6 +385,20 @@ func (s *Server) outdated(c *conn) bool {
 	return err == nil && now != c.self
 }
 
+// stillAdmitted checks the peer again before a tunnel begins: between a change
+// of roots or revocations and the cut of the last connection it concerns there
+// is a while. It cuts c if it answers an error.
+func (c *conn) stillAdmitted() error {
+	if c.verify == nil {
+		return nil
+	}
+	err := c.verify()
+	if err != nil {
+		c.notAdmitted(err)
+	}
+	return err
+}
+
 // notAdmitted cuts c, whose peer has been checked again.
 func (c *conn) notAdmitted(err error) {
 	c.abort(fmt.Errorf("peer is no longer admitted: %w", err))

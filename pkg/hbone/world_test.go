@@ -31,6 +31,7 @@ type world struct {
 	t        testing.TB
 	ca       *authority.Authority
 	client   *identity.Memory
+	identity *identity.Memory // the server's
 	server   *Server
 	dialer   *Dialer
 	address  netip.AddrPort
@@ -78,7 +79,8 @@ func newWorld(t testing.TB, o options) *world {
 	t.Helper()
 	w := &world{t: t, ca: newCA(t)}
 	w.client = identity.NewMemory(issue(t, w.ca, clientID))
-	o.server.Mutual = &identity.Mutual{Source: identity.NewMemory(issue(t, w.ca, serverID))}
+	w.identity = identity.NewMemory(issue(t, w.ca, serverID))
+	o.server.Mutual = &identity.Mutual{Source: w.identity}
 	o.dialer.Mutual = &identity.Mutual{Source: w.client}
 	var err error
 	if w.server, err = NewServer(o.server); err != nil {
