@@ -154,6 +154,7 @@ func (s *settings) measureTunnels(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("hbone", flag.ContinueOnError)
 	flags.Func("only", "comma-separated groups of scenarios ("+strings.Join(tunnels.Groups(), ", ")+") or parts of their names", list(&c.Only))
 	flags.Func("chains", "comma-separated parts of the names of the chains to measure", list(&c.Chains))
+	flags.StringVar(&c.Against, "against", "", "directory with another build of the programs, to measure beside this one")
 	flags.IntVar(&c.Rounds, "rounds", c.Rounds, "rounds; the chains take turns in each")
 	flags.Int64Var(&c.Bytes, "bytes", c.Bytes, "bytes of a bulk transfer")
 	flags.DurationVar(&c.Echo, "echo", c.Echo, "how long messages go to and fro in each round")

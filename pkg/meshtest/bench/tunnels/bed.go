@@ -62,7 +62,10 @@ func (b *bed) start(ctx context.Context) error {
 	if err := b.certificates(); err != nil {
 		return err
 	}
-	all := []laying{{ours, b.ours}, {rawTCP, b.raw}, {tlsOnly, b.tls}, {stock, b.xnet}}
+	all := []laying{{ours, b.ours(ours, b.config.Programs)}, {rawTCP, b.raw}, {tlsOnly, b.tls}, {stock, b.xnet}}
+	if b.config.Against != "" {
+		all = append(all, laying{earlier, b.ours(earlier, b.config.Against)})
+	}
 	if b.config.Direct {
 		all = append(all, laying{direct, b.xnetDirect})
 	}

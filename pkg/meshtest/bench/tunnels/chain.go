@@ -30,6 +30,7 @@ type chain struct {
 // The chains' names, and the order in which they are printed.
 const (
 	ours     = "outrigger"
+	earlier  = "another build"
 	rawTCP   = "raw TCP"
 	tlsOnly  = "TLS only"
 	stock    = "x/net/http2"

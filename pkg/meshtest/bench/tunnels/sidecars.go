@@ -29,14 +29,26 @@ func clientSide() workload { return workload{"client", clientIP} }
 func freshSide() workload  { return workload{"fresh", freshIP} }
 func serverSide() workload { return workload{"server", serverIP} }
 
-// ours starts a control plane and two sidecars as users run them: with identity
+// ours starts sidecars of some programs, in a directory of their own.
+func (b *bed) ours(name, programs string) func(context.Context, place) (*chain, error) {
+	own := *b
+	own.config.Programs, own.dir = programs, b.file(name)
+	return func(ctx context.Context, p place) (*chain, error) {
+		if err := os.Mkdir(own.dir, 0o700); err != nil {
+			return nil, err
+		}
+		return own.sidecars(ctx, name, p)
+	}
+}
+
+// sidecars starts a control plane and two sidecars as users run them: with identity
 // checks, L4 policy, metrics and access log.
-func (b *bed) ours(ctx context.Context, p place) (_ *chain, err error) {
+func (b *bed) sidecars(ctx context.Context, name string, p place) (_ *chain, err error) {
 	if err := b.control(ctx, p, []workload{clientSide(), freshSide()}, ""); err != nil {
 		return nil, err
 	}
 	c := &chain{
-		name: ours, place: p, fds: 2, admin: [2]string{p.at(clientIP, adminPort), p.at(serverIP, adminPort)},
+		name: name, place: p, fds: 2, admin: [2]string{p.at(clientIP, adminPort), p.at(serverIP, adminPort)},
 		note: "two outrigger run under outrigger-control: identity checks, an L4 policy, metrics and access log; the port is not declared MCP",
 	}
 	if c.server, err = b.sidecar(ctx, p, serverSide(), serverPort); err != nil {
@@ -55,7 +67,7 @@ func (b *bed) control(ctx context.Context, p place, clients []workload, policies
 	if err := b.writeMesh(p, clients, policies); err != nil {
 		return err
 	}
-	plane, err := b.group.Launch("control", filepath.Join(b.config.Programs, "outrigger-control"), "run",
+	plane, err := b.group.Launch(filepath.Base(b.dir)+"-control", filepath.Join(b.config.Programs, "outrigger-control"), "run",
 		"--listen", p.at(controlIP, xdsPort), "--status-listen", p.at(controlIP, statusPort), "--trust-domain", trustDomain,
 		"--ca-dir", b.file(control.StateCA), "--tokens", b.file(control.StateTokens), "--config-path", b.file("mesh.yaml"))
 	if err != nil {
@@ -74,7 +86,7 @@ func (b *bed) sidecar(ctx context.Context, p place, w workload, port uint16, mor
 		"--admin-listen", p.at(w.ip, adminPort), "--metrics-listen", p.at(w.ip, metricsPort), "--ready-listen", p.at(w.ip, readyPort),
 		"--access-log", b.file("access-" + w.name + ".log"), "--drain-deadline", "1s",
 	}, more...)
-	s, err := b.group.Launch("sidecar-"+w.name, filepath.Join(b.config.Programs, "outrigger"), args...)
+	s, err := b.group.Launch(filepath.Base(b.dir)+"-sidecar-"+w.name, filepath.Join(b.config.Programs, "outrigger"), args...)
 	if err != nil {
 		return nil, err
 	}

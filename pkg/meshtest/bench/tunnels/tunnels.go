@@ -17,6 +17,7 @@ import (
 // Config says how much is measured.
 type Config struct {
 	Programs    string   // directory of the built programs
+	Against     string   // directory of another build's, to measure beside them; none is ""
 	Only        []string // groups of scenarios, or parts of their names; none means all
 	Chains      []string // parts of the names of chains; none means all
 	Rounds      int
