@@ -29,8 +29,9 @@ type room struct {
 }
 
 var rooms = map[string]room{
+	"nowait":    {-1, ""},
 	"mesh":      {0, ""},
-	"relay":     {0, ""},
+	"relay":     {0, "nowait"},
 	"capture":   {0, ""},
 	"jsonrpc":   {0, ""},
 	"ratelimit": {0, ""},
@@ -38,7 +39,7 @@ var rooms = map[string]room{
 	"watch":     {0, ""},
 	"manifest":  {0, ""},
 	"proxyv2":   {0, ""},
-	"tls13":     {0, ""},
+	"tls13":     {0, "nowait"},
 	"sample":    {0, ""}, // an MCP server and an agent to try the mesh with
 	"authority": {1, "mesh"},
 	"identity":  {1, "mesh watch tls13"},
@@ -46,7 +47,7 @@ var rooms = map[string]room{
 	"telemetry": {2, "mesh policy"},
 	"token":     {2, "policy"}, // policies say whose tokens are valid
 	"store":     {2, "mesh policy"},
-	"hbone":     {2, "mesh identity relay"},
+	"hbone":     {2, "mesh identity relay nowait"},
 	"admission": {3, "policy store"},
 	"discovery": {3, "mesh policy store xds watch manifest"},
 	"route":     {3, "mesh store"},

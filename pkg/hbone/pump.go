@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"syscall"
+
+	"github.com/outrigger-mesh/outrigger/pkg/nowait"
 )
 
 // pump sends what the socket has to say, then its end, and then waits for the
@@ -51,7 +53,7 @@ func (s *socketRelay) step(fd uintptr) (more bool, err error) {
 	}
 	buf := t.c.bufs.getClass(s.class)
 	defer t.c.bufs.put(buf)
-	n, err := readSocket(fd, buf.b[frameHeader:])
+	n, err := nowait.Read(fd, buf.b[frameHeader:])
 	switch {
 	case err == syscall.EAGAIN:
 		return false, nil
@@ -80,7 +82,7 @@ func (s *socketRelay) careful(fd uintptr) (more bool, err error) {
 	}
 	buf := t.c.bufs.get(frameHeader + granted)
 	defer t.c.bufs.put(buf)
-	n, err := readSocket(fd, buf.b[frameHeader:frameHeader+granted])
+	n, err := nowait.Read(fd, buf.b[frameHeader:frameHeader+granted])
 	t.c.unused(t, granted-max(n, 0))
 	switch {
 	case err == syscall.EAGAIN:
@@ -135,15 +137,6 @@ func (s *socketRelay) adapt(n int, left int64) {
 		s.class--
 	}
 	s.tight = left < int64(bufferSizes[s.class])
-}
-
-func readSocket(fd uintptr, p []byte) (int, error) {
-	for {
-		n, err := syscall.Read(int(fd), p)
-		if err != syscall.EINTR {
-			return n, err
-		}
-	}
 }
 
 // sendBuffer sends b[frameHeader:frameHeader+n], overwriting it. left is what

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/outrigger-mesh/outrigger/pkg/nowait"
 	"github.com/outrigger-mesh/outrigger/pkg/relay"
 )
 
@@ -139,7 +140,7 @@ func (s *socketRelay) writeOnce(fd uintptr) bool {
 
 func writeSocket(fd uintptr, pieces [][]byte) (int, error) {
 	if len(pieces) == 1 {
-		return syscall.Write(int(fd), pieces[0])
+		return nowait.Write(fd, pieces[0])
 	}
 	return unix.Writev(int(fd), pieces)
 }

@@ -8,6 +8,8 @@ import (
 	"os"
 	"sync"
 	"syscall"
+
+	"github.com/outrigger-mesh/outrigger/pkg/nowait"
 )
 
 // buffers are lent while a socket has something to read. They hold nothing
@@ -98,12 +100,7 @@ func splice(dst *net.TCPConn, src io.Reader, n *tally) error {
 func (s socket) step(fd uintptr, dst io.Writer, class int) (r, w int, err error) {
 	buf := buffers[class].Get().(*[]byte)
 	defer buffers[class].Put(buf)
-	for {
-		r, err = syscall.Read(int(fd), *buf)
-		if err != syscall.EINTR {
-			break
-		}
-	}
+	r, err = nowait.Read(fd, *buf)
 	switch {
 	case err == syscall.EAGAIN:
 		return 0, 0, err

@@ -44,6 +44,7 @@ type Conn struct {
 func newConn(raw net.Conn, client bool) *Conn {
 	c := &Conn{Conn: raw, client: client}
 	c.out.limit = maxRecords
+	c.in.try, c.out.try = c.in.readOnce, c.out.writeOnce
 	switch raw := raw.(type) {
 	case *net.TCPConn:
 		c.rc, _ = raw.SyscallConn() // nil if it is closed: reading will say so

@@ -8,6 +8,8 @@ import (
 	"io"
 	"os"
 	"syscall"
+
+	"github.com/outrigger-mesh/outrigger/pkg/nowait"
 )
 
 // What a peer may send that carries no data, between two records that do.
@@ -28,6 +30,10 @@ type in struct {
 	skip    int     // bytes of a session ticket that are still to come
 	partial []byte  // of the header of a handshake message
 	err     error   // for good
+
+	try   func(fd uintptr) bool // readOnce, made once
+	n     int                   // its result
+	errno error
 }
 
 // Read is for who does not use Next.
@@ -241,27 +247,23 @@ func (c *Conn) fill() error {
 
 // readSocket reads as soon as there is something, and lends no buffer before.
 func (c *Conn) readSocket() (n int, err error) {
-	waited := c.rc.Read(func(fd uintptr) bool {
-		c.in.borrow()
-		for {
-			n, err = syscall.Read(int(fd), (*c.in.buf)[c.in.w:])
-			if err != syscall.EINTR {
-				break
-			}
-		}
-		if err == syscall.EAGAIN {
-			c.in.release()
-			return false
-		}
-		return true
-	})
-	if waited != nil {
-		return 0, waited
+	if err := c.rc.Read(c.in.try); err != nil {
+		return 0, err
 	}
-	if err != nil {
-		return 0, os.NewSyscallError("read", err)
+	if c.in.errno != nil {
+		return 0, os.NewSyscallError("read", c.in.errno)
 	}
-	return n, nil
+	return c.in.n, nil
+}
+
+// readOnce is false if there is nothing yet.
+func (in *in) readOnce(fd uintptr) bool {
+	in.borrow()
+	if in.n, in.errno = nowait.Read(fd, (*in.buf)[in.w:]); in.errno == syscall.EAGAIN {
+		in.release()
+		return false
+	}
+	return true
 }
 
 // borrow sees to it that there is a buffer.

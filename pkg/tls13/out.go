@@ -4,8 +4,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"net"
+	"os"
 	"sync"
+	"syscall"
 	"time"
+
+	"github.com/outrigger-mesh/outrigger/pkg/nowait"
 )
 
 // maxBatch is how many records go out with one system call.
@@ -22,6 +26,10 @@ type out struct {
 	limit uint64 // records to one key
 	end   bool   // close_notify or another alert was sent
 	err   error  // for good
+
+	try   func(fd uintptr) bool // writeOnce, made once
+	left  []byte                // that it has not written yet
+	errno error
 }
 
 // Write sends p, which it leaves as it is.
@@ -62,7 +70,7 @@ func (c *Conn) write(p []byte, over bool) (int, error) {
 			}
 		}
 		if err == nil {
-			_, err = c.Conn.Write(b)
+			err = c.writeSocket(b)
 		}
 		buffers[class].Put(buf)
 		if err != nil {
@@ -72,6 +80,38 @@ func (c *Conn) write(p []byte, over bool) (int, error) {
 		sent += n
 	}
 	return sent, nil
+}
+
+// writeSocket writes all of b.
+func (c *Conn) writeSocket(b []byte) error {
+	if c.rc == nil {
+		_, err := c.Conn.Write(b)
+		return err
+	}
+	o := &c.out
+	o.left, o.errno = b, nil
+	err := c.rc.Write(o.try)
+	o.left = nil
+	if err == nil && o.errno != nil {
+		err = os.NewSyscallError("write", o.errno)
+	}
+	return err
+}
+
+// writeOnce is false while there is no room for the rest.
+func (o *out) writeOnce(fd uintptr) bool {
+	for len(o.left) > 0 {
+		n, err := nowait.Write(fd, o.left)
+		switch {
+		case err == syscall.EAGAIN:
+			return false
+		case err != nil:
+			o.errno = err
+			return true
+		}
+		o.left = o.left[n:]
+	}
+	return true
 }
 
 // seal appends a record with a copy of data.
