@@ -81,6 +81,20 @@ func (l *Listener) Accept() (net.Conn, error) {
 	}
 }
 
+// Sockets is l for who wants to know nothing but the ends of a connection: its
+// Accept returns a *net.TCPConn.
+func (l *Listener) Sockets() net.Listener { return sockets{l} }
+
+type sockets struct{ *Listener }
+
+func (s sockets) Accept() (net.Conn, error) {
+	c, err := s.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return c.(*Conn).TCPConn, nil
+}
+
 func (l *Listener) adopt(tcp *net.TCPConn) (*Conn, error) {
 	c := &Conn{TCPConn: tcp, Source: addrPort(tcp.RemoteAddr()), Local: addrPort(tcp.LocalAddr()), Forward: l.forward}
 	if err := keep(tcp, c.Local.Addr(), c.Source.Addr(), l.keep); err != nil {

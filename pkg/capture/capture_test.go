@@ -55,6 +55,28 @@ func TestAcceptTakesADirectConnectionForNotRedirected(t *testing.T) {
 	}
 }
 
+func TestSocketsAreWhatTheListenerAccepts(t *testing.T) {
+	l := listen(t, Config{Address: "127.0.0.1:0"})
+	d := Dialer{}
+	c, err := d.DialHost(t.Context(), l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	got, err := l.Sockets().Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer got.Close()
+	if _, ok := got.(*net.TCPConn); !ok {
+		t.Errorf("a %T", got)
+	}
+	l.Close()
+	if _, err := l.Sockets().Accept(); err == nil {
+		t.Error("a closed listener accepts")
+	}
+}
+
 func TestOneListenerTakesBothFamiliesAndUnmapsIPv4(t *testing.T) {
 	l := listen(t, Config{Address: ":0"})
 	port := l.Addr().(*net.TCPAddr).AddrPort().Port()

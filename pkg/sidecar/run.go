@@ -148,7 +148,7 @@ func (s *Sidecar) feed(ctx context.Context, g *errgroup.Group) {
 
 // serve runs the data path and the admin servers.
 func (s *Sidecar) serve(ctx, drain context.Context, g *errgroup.Group, l *listeners) {
-	g.Go(func() error { return s.server.Serve(ctx, drain, l.hbone, s.inbound.Tunnel) })
+	g.Go(func() error { return s.server.Serve(ctx, drain, l.hbone.Sockets(), s.inbound.Tunnel) })
 	if l.plain != nil {
 		g.Go(func() error {
 			return s.accept(ctx, l.plain, func(c *capture.Conn) { s.inbound.Plain(drain, c.TCPConn, c.Original) })
