@@ -265,22 +265,25 @@ func foreign(t *testing.T, dir string, id mesh.Principal) *authority.IssuedSVID 
 
 // record waits for a line of an access log that has all of parts.
 func record(m *meshtest.Mesh, account string, parts ...string) {
-	m.Eventually(func() error {
-		data, err := os.ReadFile(filepath.Join(m.Dir, "access-"+account))
-		if err != nil {
-			return err
+	m.Eventually(func() error { return said(m, account, parts...) })
+}
+
+// said is nil if a line of an access log has all of parts.
+func said(m *meshtest.Mesh, account string, parts ...string) error {
+	data, err := os.ReadFile(filepath.Join(m.Dir, "access-"+account))
+	if err != nil {
+		return err
+	}
+	for line := range bytes.Lines(data) {
+		missing := false
+		for _, part := range parts {
+			missing = missing || !strings.Contains(string(line), part)
 		}
-		for line := range bytes.Lines(data) {
-			missing := false
-			for _, part := range parts {
-				missing = missing || !strings.Contains(string(line), part)
-			}
-			if !missing {
-				return nil
-			}
+		if !missing {
+			return nil
 		}
-		return fmt.Errorf("no line says %q:\n%s", parts, data)
-	})
+	}
+	return fmt.Errorf("no line says %q:\n%s", parts, data)
 }
 
 // logFailures shows the records of connections that ended with an error.
