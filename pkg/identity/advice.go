@@ -22,7 +22,7 @@ func (p *ControlPlane) advise(err error) error {
 		return fmt.Errorf("%w: the token in %s was not accepted: it must be the pod's own, not expired, with the audience that the CA asks for (istiod: istio-ca)", err, p.TokenFile)
 	case codes.Unavailable, codes.DeadlineExceeded:
 		if strings.Contains(s.Message(), "authentication handshake failed") {
-			return fmt.Errorf("%w: its certificate must lead to the roots in %s and bear the name %q", err, p.rootsName(), p.name())
+			return fmt.Errorf("%w: its certificate must lead to the roots in %s and bear the name %q", err, p.rootsName(), p.Name())
 		}
 		return fmt.Errorf("%w: check the address, and that the CA is running and reachable", err)
 	case codes.Unimplemented:
@@ -39,8 +39,8 @@ func (p *ControlPlane) rootsName() string {
 	return p.RootCA
 }
 
-// name is what the server's certificate must bear.
-func (p *ControlPlane) name() string {
+// Name is what the server's certificate must bear.
+func (p *ControlPlane) Name() string {
 	if p.ServerName != "" {
 		return p.ServerName
 	}

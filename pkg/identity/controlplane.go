@@ -56,7 +56,7 @@ func (p *ControlPlane) Credentials() (credentials.TransportCredentials, error) {
 	if err != nil {
 		return nil, fmt.Errorf("control plane: read its roots: %w: mount them there in PEM, as istiod's ConfigMap istio-ca-root-cert has them", err)
 	}
-	return credentials.NewTLS(&tls.Config{RootCAs: roots, ServerName: p.name(), MinVersion: tls.VersionTLS12}), nil
+	return credentials.NewTLS(&tls.Config{RootCAs: roots, ServerName: p.Name(), MinVersion: tls.VersionTLS12}), nil
 }
 
 func (p *ControlPlane) roots() (*x509.CertPool, error) {

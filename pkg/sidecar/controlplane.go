@@ -30,8 +30,10 @@ func (c freshCredentials) ServerHandshake(net.Conn) (net.Conn, credentials.AuthI
 	return nil, nil, fmt.Errorf("these credentials are a client's")
 }
 
+// Info says by which name the server is to be known: gRPC would take that of its
+// address, and hand it to ClientHandshake.
 func (c freshCredentials) Info() credentials.ProtocolInfo {
-	return credentials.ProtocolInfo{SecurityProtocol: "tls"}
+	return credentials.ProtocolInfo{SecurityProtocol: "tls", ServerName: c.plane.Name()}
 }
 
 func (c freshCredentials) Clone() credentials.TransportCredentials { return c }
