@@ -184,12 +184,12 @@ func TestOnlyWhatThePeerDidNotSeeIsSentAgain(t *testing.T) {
 		&ResetError{Code: http2.ErrCodeRefusedStream, Remote: true}: true,
 		&ResetError{Code: http2.ErrCodeRefusedStream}:               false,
 		&ResetError{Code: http2.ErrCodeCancel, Remote: true}:        false,
-		&StatusError{503}:                     false,
-		&brokenError{io.ErrUnexpectedEOF}:     false,
-		errRefused:                            true,
-		errNoStreams:                          true,
-		context.DeadlineExceeded:              false,
-		fmt.Errorf("connect: %w", errRefused): true,
+		&StatusError{503}:                        false,
+		&brokenError{cause: io.ErrUnexpectedEOF}: false,
+		errRefused:                               true,
+		errNoStreams:                             true,
+		context.DeadlineExceeded:                 false,
+		fmt.Errorf("connect: %w", errRefused):    true,
 	} {
 		if unseen(err) != again {
 			t.Errorf("%v: sent again %v", err, !again)

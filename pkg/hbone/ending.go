@@ -28,7 +28,7 @@ func (c *conn) last() {
 	if err == nil {
 		err = net.ErrClosed
 	}
-	c.w.stop(&brokenError{err})
+	c.w.stop(&brokenError{cause: err})
 	if !c.linger.Load() {
 		c.nc.Close()
 	}
@@ -56,7 +56,7 @@ func (c *conn) fail(err error) {
 	c.err = err
 	var broken error = net.ErrClosed
 	if err != nil {
-		broken = &brokenError{err}
+		broken = &brokenError{cause: err}
 	}
 	streams := make([]*Tunnel, 0, len(c.streams))
 	for _, t := range c.streams {
@@ -123,8 +123,8 @@ func (c *conn) abort(err error) {
 	}
 	c.mu.Unlock()
 	for _, t := range streams {
-		c.reset(t, codeBroken, &brokenError{err})
-		t.finish(&brokenError{err})
+		c.reset(t, codeBroken, &brokenError{cause: err, cut: true})
+		t.finish(&brokenError{cause: err, cut: true})
 	}
 	c.fail(&connError{http2.ErrCodeNo, err.Error()})
 }

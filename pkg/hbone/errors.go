@@ -1,6 +1,7 @@
 package hbone
 
 import (
+	"errors"
 	"fmt"
 	"syscall"
 
@@ -57,11 +58,28 @@ func (e *streamError) Error() string {
 
 // A brokenError is what tunnels see when their connection is gone. It is a
 // syscall.ECONNRESET to errors.Is: a broken tunnel must not look like a finished one.
-type brokenError struct{ cause error }
+type brokenError struct {
+	cause error
+	cut   bool // by this end
+}
 
 func (e *brokenError) Error() string        { return fmt.Sprintf("connection to peer lost: %v", e.cause) }
 func (e *brokenError) Unwrap() error        { return e.cause }
 func (e *brokenError) Is(target error) bool { return target == syscall.ECONNRESET }
+
+// PeerLeft tells whether err, with which a Handler's ctx ended, means that the peer has
+// reset the tunnel or that the connection to it was lost, and not that this end cut it.
+func PeerLeft(err error) bool {
+	if reset, ok := errors.AsType[*ResetError](err); ok {
+		return reset.Remote
+	}
+	broken, ok := errors.AsType[*brokenError](err)
+	if !ok {
+		return false
+	}
+	_, ours := errors.AsType[*connError](broken.cause)
+	return !ours && !broken.cut
+}
 
 // errStopped: the peer ended its direction and then wants none of ours.
 var errStopped = fmt.Errorf("peer has closed the tunnel: %w", syscall.EPIPE)

@@ -199,7 +199,7 @@ func (c *conn) onGoAway(h http2.FrameHeader) error {
 	last := binary.BigEndian.Uint32(p[:]) & maxWindow
 	unseen := errRefused
 	if code := http2.ErrCode(binary.BigEndian.Uint32(p[4:])); code != http2.ErrCodeNo {
-		unseen = &brokenError{fmt.Errorf("peer sent GOAWAY %v", code)} // what upset it once shall not be sent again
+		unseen = &brokenError{cause: fmt.Errorf("peer sent GOAWAY %v", code)} // what upset it once shall not be sent again
 	}
 	var lost []*Tunnel
 	var ends []func(error)

@@ -23,6 +23,10 @@ type Incoming struct {
 	Local     netip.AddrPort // where the peer connected to
 	Remote    netip.AddrPort // where the peer connected from
 
+	// Serving ends with the server, when it has drained, and not with the tunnel: for
+	// what is to be finished although the peer has left.
+	Serving context.Context
+
 	t        *Tunnel
 	answered bool
 }
@@ -72,6 +76,7 @@ type Handler func(ctx context.Context, in *Incoming)
 
 // handle runs h for t.
 func (s *Server) handle(ctx context.Context, c *conn, t *Tunnel, r *request, h Handler) {
+	serving := ctx
 	ctx, cancel := context.WithCancelCause(ctx)
 	c.mu.Lock()
 	if t.sendErr != nil { // the connection ended meanwhile
@@ -86,7 +91,7 @@ func (s *Server) handle(ctx context.Context, c *conn, t *Tunnel, r *request, h H
 		defer c.running.Add(-1)
 		defer cancel(nil)
 		in := &Incoming{Authority: r.authority, Header: r.header, Peer: c.peer,
-			Local: c.local, Remote: c.remote, t: t}
+			Local: c.local, Remote: c.remote, Serving: serving, t: t}
 		defer s.close(in)
 		if err := c.stillAdmitted(); err != nil {
 			s.refused(c.nc, err)

@@ -128,7 +128,7 @@ func (t *Tunnel) sendFailed(err error) error {
 		return err
 	}
 	t.c.fail(err)
-	return &brokenError{err}
+	return &brokenError{cause: err}
 }
 
 // CloseWrite ends our direction (END_STREAM); the other goes on.

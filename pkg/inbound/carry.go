@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/pkg/admission"
+	"github.com/outrigger-mesh/outrigger/pkg/hbone"
 	"github.com/outrigger-mesh/outrigger/pkg/identity"
 	"github.com/outrigger-mesh/outrigger/pkg/inspect"
 	"github.com/outrigger-mesh/outrigger/pkg/mesh"
@@ -28,9 +29,10 @@ type arrival struct {
 	record     *telemetry.Connection
 	clientCert string // what the app is told of the caller's certificate, if anything
 	find       func(*store.Snapshot) (policy.Destination, error)
-	authority  string // what was asked for
-	elsewhere  bool   // the peer is in another network: its address is not one of ours
-	forwarded  string // what the peer says of where the connection was going
+	authority  string          // what was asked for
+	elsewhere  bool            // the peer is in another network: its address is not one of ours
+	forwarded  string          // what the peer says of where the connection was going
+	serving    context.Context // by a tunnel: ends with the server
 
 	// set by the first question, never changed
 	target policy.Destination
@@ -134,10 +136,31 @@ func (p *Proxy) dialApp(ctx context.Context, a *arrival) (net.Conn, error) {
 	return app, nil
 }
 
+// lasting is the context of a connection that came by a tunnel with ctx tunnel. That of
+// an inspected one does not end because the peer has left, which inspection notices
+// itself: a call may have to be read to its end.
+func (a *arrival) lasting(tunnel context.Context) (ctx context.Context, done func()) {
+	if a.serving == nil || a.port.Protocol != policy.ProtocolMCP {
+		return tunnel, func() {}
+	}
+	ctx, cut := context.WithCancelCause(a.serving)
+	stop := context.AfterFunc(tunnel, func() {
+		if why := context.Cause(tunnel); !hbone.PeerLeft(why) {
+			cut(why)
+		}
+	})
+	return ctx, func() {
+		stop()
+		cut(nil)
+	}
+}
+
 // carry moves the bytes, inspected where policy declares a protocol, until both
 // ends are done or the arrival is no longer admitted. It takes over down and app.
 func (p *Proxy) carry(ctx context.Context, a *arrival, entry *admission.Entry, down relay.Conn, app net.Conn) error {
 	defer func() { p.peer(a, p.Store.Snapshot()) }()
+	ctx, done := a.lasting(ctx)
+	defer done()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	entry.OnCut(func(d policy.Decision) {

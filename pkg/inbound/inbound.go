@@ -101,6 +101,7 @@ func (p *Proxy) Tunnel(ctx context.Context, in *hbone.Incoming) {
 		err = fmt.Errorf("accept tunnel: %w", acceptErr)
 		return
 	}
+	a.serving = in.Serving
 	err = p.carry(ctx, a, entry, tunnel, app)
 }
 

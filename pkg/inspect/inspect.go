@@ -16,8 +16,8 @@ import (
 	"github.com/outrigger-mesh/outrigger/pkg/telemetry"
 )
 
-// A Handler answers an exchange. ctx ends when the downstream is gone or the
-// connection is cut, not when the exchange ends. What Do was given, the request
+// A Handler answers an exchange. ctx ends when the downstream is gone, unless the
+// exchange is to GoOn then, or the connection is cut; not when the exchange ends. What Do was given, the request
 // and its body, may be used until the response's body is closed, not after. A
 // handler that does not pass on a response it got from another closes its body.
 //
@@ -92,6 +92,7 @@ type Exchange struct {
 	Upstream func(ctx context.Context) (net.Conn, error)
 
 	stream *streamed // of HTTP/2
+	after  afterlife
 }
 
 // Refresh makes the policies the current ones, and tells whether they are others.

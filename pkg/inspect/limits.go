@@ -39,7 +39,7 @@ func (l Limits) withDefaults() Limits {
 }
 
 // or is v, or the default d if v is zero.
-func or[T int | time.Duration](v, d T) T {
+func or[T int | int64 | time.Duration](v, d T) T {
 	if v == 0 {
 		return d
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"sync/atomic"
 	"time"
 )
 
@@ -16,10 +17,11 @@ type server struct {
 	watch   watch
 	up      *upstream
 	handler Handler
-	caller  string                  // for the app, if it was verified
-	leave   context.CancelCauseFunc // the downstream is gone
-	first   error                   // the first exchange that went wrong
-	broken  bool                    // a response was begun and not completed
+	caller  string                   // for the app, if it was verified
+	leave   context.CancelCauseFunc  // the downstream is gone
+	current atomic.Pointer[Exchange] // of HTTP/1
+	first   error                    // the first exchange that went wrong
+	broken  bool                     // a response was begun and not completed
 }
 
 func newServer(downstream net.Conn, c Config, leave context.CancelCauseFunc) *server {
@@ -27,7 +29,11 @@ func newServer(downstream net.Conn, c Config, leave context.CancelCauseFunc) *se
 	s.Limits = s.Limits.withDefaults()
 	s.in.conn, s.out.conn, s.out.timeout = downstream, downstream, s.Limits.Write
 	s.watch.in = &s.in
-	s.watch.gone = func(error) { leave(ErrDisconnected) }
+	s.watch.gone = func(error) {
+		if x := s.current.Load(); x == nil || !x.outlives(leave) {
+			leave(ErrDisconnected)
+		}
+	}
 	s.up = newUpstream(c.Upstream, &s.Limits)
 	s.up.interrupt = s.in.interrupt
 	s.handler = s.layered(s.up)
@@ -196,6 +202,8 @@ func (r *requestBody) bodyEnds() { r.s.watch.arm() }
 // exchange answers one request. It returns whether the connection may go on.
 func (s *server) exchange(ctx context.Context, in *incoming) (again bool, err error) {
 	s.in.release()
+	s.current.Store(&in.exchange)
+	defer in.exchange.settle()
 	if in.body.complete() {
 		s.watch.arm()
 	}
@@ -253,6 +261,9 @@ func (s *server) respond(resp *Response, how outgoing) error {
 		err := s.out.body(resp.Body, length, !how.chunked)
 		s.out.pulse = nil
 		if err != nil {
+			if x := s.current.Load(); x != nil && !isSource(err) && x.outlives(s.leave) {
+				x.readOn(resp.Body, s.leave)
+			}
 			return err
 		}
 	}

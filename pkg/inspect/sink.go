@@ -162,6 +162,11 @@ type sourceError struct{ err error }
 func (e *sourceError) Error() string { return fmt.Sprintf("read the body: %v", e.err) }
 func (e *sourceError) Unwrap() error { return e.err }
 
+func isSource(err error) bool {
+	_, ok := errors.AsType[*sourceError](err)
+	return ok
+}
+
 // body writes a body: of that length, or chunked if it is negative, or if raw up
 // to the end of src. Whatever src has is sent before src is waited for.
 func (s *sink) body(src io.Reader, length int64, raw bool) error {

@@ -15,6 +15,8 @@ type streamed struct {
 	secret  bool // a field must not be indexed where it goes on
 	content streamContent
 	trip    *streamTrip // to the app, the latest
+	cancel  context.CancelCauseFunc
+	unheard bool // it goes on though the stream was cut; guarded by the multiplexer's mu
 }
 
 // readStream makes the request of a stream. It is as strict as parseRequest: what
@@ -120,9 +122,6 @@ func (nothing) Read([]byte) (int, error) { return 0, io.EOF }
 func (m *multiplexer) serve(ctx context.Context, st *h2.Stream) {
 	defer st.Done()
 	defer m.recover()
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	st.OnEnd(func(err error) { cancel(disconnected(err)) })
 	in, err := m.receive(st)
 	if err != nil {
 		m.keep(err)
@@ -131,5 +130,52 @@ func (m *multiplexer) serve(ctx context.Context, st *h2.Stream) {
 		}
 		return
 	}
+	ctx, in.cancel = context.WithCancelCause(ctx)
+	defer in.cancel(nil)
+	defer m.settle(in)
+	st.OnEnd(func(err error) {
+		if !m.outlives(in) {
+			in.cancel(disconnected(err))
+		}
+	})
 	m.keep(m.exchangeStream(ctx, in))
+}
+
+// outlives tells whether an exchange goes on though its stream has been cut. While one
+// does, the end of the connection ends only the others, each by its stream.
+func (m *multiplexer) outlives(in *streamed) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if in.unheard {
+		return true
+	}
+	if !in.exchange.outlives(in.cancel) {
+		return false
+	}
+	in.unheard = true
+	m.unheard++
+	return true
+}
+
+// settle ends the afterlife of an exchange. The last one's end is that of the connection,
+// if that is over.
+func (m *multiplexer) settle(in *streamed) {
+	in.exchange.settle()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !in.unheard {
+		return
+	}
+	if m.unheard--; m.unheard == 0 && m.ended {
+		m.leave(ErrDisconnected)
+	}
+}
+
+// end is the end of the connection: it ends what does not go on without it.
+func (m *multiplexer) end() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.ended = true; m.unheard == 0 {
+		m.leave(ErrDisconnected)
+	}
 }

@@ -24,8 +24,10 @@ type multiplexer struct {
 	prior     func(context.Context) (net.Conn, error)
 	exchanges sync.WaitGroup
 
-	mu    sync.Mutex // guards server.first, Record.Flags and what follows
-	panic any        // of an exchange
+	mu      sync.Mutex // guards server.first, Record.Flags and what follows
+	panic   any        // of an exchange
+	unheard int        // exchanges that go on though their streams were cut
+	ended   bool       // the connection is over
 }
 
 // speaksHTTP2 tells whether the downstream begins with HTTP/2's preface. It leaves
@@ -63,8 +65,9 @@ func (s *server) runStreams(ctx context.Context) error {
 		Begin: l.HeadTime, Idle: l.Idle, Write: l.Write,
 	})
 	err := m.conn.Run()
-	s.leave(ErrDisconnected)
+	m.end()
 	m.exchanges.Wait()
+	s.leave(ErrDisconnected)
 	m.up.close()
 	s.in.total += m.conn.Received()
 	s.out.total += m.conn.Sent()
@@ -129,7 +132,7 @@ func (m *multiplexer) exchangeStream(ctx context.Context, in *streamed) error {
 		m.mu.Unlock()
 		failure, resp = e, m.reply(e)
 	}
-	err := m.respond(in.st, resp, in.request.Method == "HEAD")
+	err := m.deliver(in, resp)
 	if err == nil {
 		return failure
 	}
@@ -148,11 +151,29 @@ func (m *multiplexer) exchangeStream(ctx context.Context, in *streamed) error {
 	return failure
 }
 
+// deliver writes the response of an exchange, or reads it to its end if there is nobody
+// any more to write it to and the exchange goes on. It closes the body.
+func (m *multiplexer) deliver(in *streamed, resp *Response) error {
+	if resp.Body != nil {
+		defer resp.Body.Close()
+	}
+	err := m.write(in.st, resp, in.request.Method == "HEAD")
+	if err != nil && !isSource(err) && resp.Body != nil && m.outlives(in) {
+		in.exchange.readOn(resp.Body, in.cancel)
+	}
+	return err
+}
+
 // respond writes a response and closes its body.
 func (m *multiplexer) respond(st *h2.Stream, resp *Response, head bool) error {
 	if resp.Body != nil {
 		defer resp.Body.Close()
 	}
+	return m.write(st, resp, head)
+}
+
+// write writes a response.
+func (m *multiplexer) write(st *h2.Stream, resp *Response, head bool) error {
 	length := resp.ContentLength
 	if resp.Body == nil && !head && resp.Status != 304 {
 		length = 0

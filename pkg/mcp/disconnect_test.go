@@ -12,6 +12,7 @@ import (
 
 	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
 
+	"github.com/outrigger-mesh/outrigger/pkg/inspect"
 	"github.com/outrigger-mesh/outrigger/pkg/policy"
 )
 
@@ -45,7 +46,12 @@ func TestADisconnectCancelsOnlyInTheModernEra(t *testing.T) {
 			server := newSDKServer()
 			sdk.AddTool(server, &sdk.Tool{Name: "slow"}, tool.call)
 			closed := make(chan struct{}, 16)
-			s := httptest.NewUnstartedServer(sdk.NewStreamableHTTPHandler(func(*http.Request) *sdk.Server { return server }, &sdk.StreamableHTTPOptions{Stateless: c.modern, PropagateRequestCancellation: c.modern}))
+			handler := sdk.NewStreamableHTTPHandler(func(*http.Request) *sdk.Server { return server }, &sdk.StreamableHTTPOptions{Stateless: c.modern, PropagateRequestCancellation: c.modern})
+			left := make(chan error, 16)
+			s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				handler.ServeHTTP(w, r)
+				left <- r.Context().Err()
+			}))
 			s.Config.ConnState = func(_ net.Conn, state http.ConnState) {
 				if state == http.StateClosed {
 					closed <- struct{}{}
@@ -59,7 +65,9 @@ func TestADisconnectCancelsOnlyInTheModernEra(t *testing.T) {
 				s.CloseClientConnections()
 				s.Close()
 			})
-			f := startFront(t, New(judged(denying())), policy.Port{Protocol: policy.ProtocolMCP, Paths: []string{"/mcp"}}, dialer(s))
+			config, limit := judged(denying()), &inspect.Unheard{}
+			config.Unheard = limit
+			f := startFront(t, New(config), policy.Port{Protocol: policy.ProtocolMCP, Paths: []string{"/mcp"}}, dialer(s))
 			session := ""
 			send := func(ctx context.Context, body string, header ...string) error {
 				transport := &http.Transport{DisableKeepAlives: true}
@@ -96,6 +104,7 @@ func TestADisconnectCancelsOnlyInTheModernEra(t *testing.T) {
 						t.Fatal(err)
 					}
 					<-closed
+					<-left
 				}
 			}
 			ctx, cancel := context.WithCancel(t.Context())
@@ -116,10 +125,15 @@ func TestADisconnectCancelsOnlyInTheModernEra(t *testing.T) {
 				}
 				return
 			}
-			<-closed // the server knows that nobody listens
+			for unheard := false; !unheard; time.Sleep(time.Millisecond) { // the sidecar knows that nobody listens
+				unheard = limit.Count() == 1
+			}
 			close(tool.release)
 			if err := <-tool.ended; err != nil {
 				t.Errorf("the call was cancelled: %v", err)
+			}
+			if err := <-left; err != nil {
+				t.Errorf("the server thought that its client had left: %v", err)
 			}
 		})
 	}

@@ -1,6 +1,7 @@
 package mcp
 
 import (
+	"cmp"
 	"io"
 	"net/http"
 	"sync"
@@ -36,9 +37,10 @@ type exchange struct {
 	requests *jsonrpc.Parser
 	answers  *jsonrpc.Parser
 	stream   stream
-	in       []byte // what came back
-	out      []byte // what goes back
-	failed   error  // why the exchange did not end well
+	in       []byte   // what came back
+	out      []byte   // what goes back
+	failed   error    // why the exchange did not end well
+	unheard  *unheard // what may come back for its stream; nil if nothing can
 
 	narrow  []span // what the body loses before it goes on
 	asking  policy.Call
@@ -86,7 +88,7 @@ func (e *exchange) begin(x *inspect.Exchange) {
 // end finishes all records and gives the memory back.
 func (e *exchange) end(err error) {
 	if err == nil {
-		err = e.failed
+		err = cmp.Or(e.failed, e.left())
 	}
 	for _, record := range e.records {
 		record.Finish(err)
@@ -94,6 +96,7 @@ func (e *exchange) end(err error) {
 	if e.session != nil {
 		e.sessions.leave(e.session, time.Now())
 	}
+	e.resumable.remove(e.unheard)
 	if e.lent != nil {
 		e.lent.revoke()
 	}

@@ -45,6 +45,10 @@ type Config struct {
 	SessionsPerCaller int           // the longest unused one makes room; 0 means 1024
 	SessionIdle       time.Duration // how long an unused session is remembered; 0 means 24h
 
+	// Unheard bounds the calls of the legacy eras that go on when their client has
+	// left: there, leaving does not mean to cancel.
+	Unheard *inspect.Unheard
+
 	// Tokens validates bearer tokens where policies ask for them; without it those
 	// requests are refused.
 	Tokens *token.Verifier
@@ -60,6 +64,9 @@ func (c Config) withDefaults() Config {
 	c.Sessions = or(c.Sessions, 1<<16)
 	c.SessionsPerCaller = or(c.SessionsPerCaller, 1024)
 	c.SessionIdle = or(c.SessionIdle, 24*time.Hour)
+	if c.Unheard == nil {
+		c.Unheard = new(inspect.Unheard)
+	}
 	if c.Judge == nil {
 		c.Judge = func(x *inspect.Exchange) Judge { return x.Policies }
 	}
@@ -77,7 +84,7 @@ func or[T int | time.Duration](v, def T) T {
 // exchanges on other ports pass it by. One layer serves all connections of a
 // sidecar: sessions and handles live in it.
 func New(c Config) inspect.Layer {
-	g := &governor{config: c.withDefaults(), handles: newOwners(), events: newOwners(), forms: newForms(), locations: newLocations(), mirrors: newMirrors(), params: paramsShape(), result: resultShape(), reply: replyShape()}
+	g := &governor{config: c.withDefaults(), handles: newOwners(), events: newOwners(), forms: newForms(), locations: newLocations(), mirrors: newMirrors(), resumable: newResumable(), params: paramsShape(), result: resultShape(), reply: replyShape()}
 	g.sessions = newSessions(g.config)
 	g.exchanges.New = func() any { return newExchange(g) }
 	return func(next inspect.Handler) inspect.Handler {
@@ -99,6 +106,7 @@ type governor struct {
 	forms     *forms
 	locations *locations
 	mirrors   *mirrors
+	resumable *resumable
 	exchanges sync.Pool // of *exchange
 	large     sync.Pool // of *[]byte, for what does not fit an exchange's own buffers
 

@@ -55,6 +55,9 @@ func (e *exchange) post(ctx context.Context, next inspect.Handler) (*inspect.Res
 	}
 	e.expect()
 	e.lend()
+	if !e.modern {
+		e.x.GoOn(e.config.Unheard)
+	}
 	upstream, err := next.Do(ctx, e.x)
 	if err != nil {
 		return nil, err
@@ -263,7 +266,7 @@ func (e *exchange) bare(ctx context.Context, next inspect.Handler) (*inspect.Res
 		return response, nil
 	}
 	c.record.Decision = c.verdict
-	upstream, err := next.Do(ctx, e.x)
+	upstream, err := e.resume(ctx, next)
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/outrigger-mesh/outrigger/pkg/inspect"
 	"github.com/outrigger-mesh/outrigger/pkg/jsonrpc"
@@ -65,8 +66,33 @@ func (s *stream) Read(p []byte) (int, error) {
 
 // Close ends the server's stream. In the modern era that cancels the call.
 func (s *stream) Close() error {
+	if s.e.failed == nil {
+		s.e.failed = s.unanswered()
+	}
 	s.e.sessions.forget(s.endpoint)
 	return s.upstream.Close()
+}
+
+// unanswered tells why a call has no answer though its stream is over; nil if all
+// have one, or one may still come on another stream.
+func (s *stream) unanswered() error {
+	if !slices.ContainsFunc(s.e.calls, func(c *call) bool { return c.kind == request && !c.done }) {
+		return nil
+	}
+	left := s.err == nil || errors.Is(context.Cause(s.ctx), inspect.ErrDisconnected)
+	switch {
+	case left && s.e.calls[0].method.is(eachNotified):
+		return nil // that is how clients end a subscription
+	case left && s.e.modern:
+		return errCancelled
+	case left:
+		return errUnheard
+	case s.err != io.EOF:
+		return fmt.Errorf("read the server's stream: %w", s.err)
+	case s.e.unheard == nil:
+		return errUnanswered
+	}
+	return nil
 }
 
 // advance reads one event and frames what of it goes on.
@@ -102,6 +128,7 @@ func (s *stream) advance() {
 func (s *stream) pass(event *jsonrpc.Event, data []byte) {
 	if len(event.ID) > 0 {
 		s.e.events.give(s.e.eventHandle(string(event.ID)), grant{owner: s.e.resumer()})
+		s.e.mayBeResumed(string(event.ID))
 	}
 	if len(data) > 0 {
 		event.Data = data
@@ -185,7 +212,7 @@ func (s *stream) response(m *message, doc []byte) ([]byte, error) {
 		return nil, fmt.Errorf("%w: %s", errUninspected, problem)
 	}
 	c.record.ResponseBytes += int64(len(body))
-	c.record.Finish(nil)
+	c.record.Finish(s.e.left())
 	return body, nil
 }
 
