@@ -2,7 +2,9 @@ package policy
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
+	"math/bits"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -63,38 +65,51 @@ func (s *scanner) space() {
 // member reads the whole object at hand and returns the value of its member
 // name, or nil.
 func (s *scanner) member(name string) (found []byte, err error) {
+	err = s.members(func(key, value []byte) error {
+		same, err := sameString(key, name)
+		if err != nil || !same {
+			return err
+		}
+		if found != nil {
+			return errArguments
+		}
+		found = value
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return found, nil
+}
+
+// members reads the whole object at hand, after which there must be nothing.
+// Names are as written, with their quotes.
+func (s *scanner) members(each func(name, value []byte) error) error {
 	s.i++ // the brace
 	s.space()
 	if s.at() == '}' {
-		return nil, s.end()
+		return s.end()
 	}
 	for {
-		key, err := s.string()
+		name, err := s.string()
 		if err != nil {
-			return nil, err
-		}
-		same, err := sameString(key, name)
-		if err != nil {
-			return nil, err
+			return err
 		}
 		value, err := s.afterColon()
 		if err != nil {
-			return nil, err
+			return err
 		}
-		if same {
-			if found != nil {
-				return nil, errArguments
-			}
-			found = value
+		if err := each(name, value); err != nil {
+			return err
 		}
 		switch s.at() {
 		case ',':
 			s.i++
 			s.space()
 		case '}':
-			return found, s.end()
+			return s.end()
 		default:
-			return nil, errArguments
+			return errArguments
 		}
 	}
 }
@@ -200,18 +215,35 @@ func (s *scanner) string() ([]byte, error) {
 	if s.at() != '"' {
 		return nil, errArguments
 	}
-	for s.i++; s.i < len(s.text); s.i++ {
-		switch c := s.text[s.i]; {
-		case c == '"':
+	for s.i++; ; s.i++ {
+		s.i += plainBytes(s.text[s.i:])
+		switch s.at() {
+		case '"':
 			s.i++
 			return s.text[start:s.i], nil
-		case c == '\\':
+		case '\\':
 			s.i++
-		case c < ' ':
-			return nil, errArguments
+		default:
+			if s.i >= len(s.text) || s.text[s.i] < ' ' {
+				return nil, errArguments
+			}
 		}
 	}
-	return nil, errArguments
+}
+
+// plainBytes is how many bytes at the beginning, eight at a time, are neither a
+// quote, a backslash nor a control character.
+func plainBytes(text []byte) (n int) {
+	const ones, highs = 0x0101010101010101, 0x8080808080808080
+	for ; n+8 <= len(text); n += 8 {
+		w := binary.LittleEndian.Uint64(text[n:])
+		quote, slash := w^ones*'"', w^ones*'\\'
+		found := ((quote-ones)&^quote | (slash-ones)&^slash | (w-ones*' ')&^w) & highs
+		if found != 0 {
+			return n + bits.TrailingZeros64(found)/8 // the first is exact, whatever is behind it
+		}
+	}
+	return n
 }
 
 // sameString compares a JSON string, as written, with s.

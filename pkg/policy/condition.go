@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"cel.dev/cel-go/cel"
+	"cel.dev/cel-go/common/cost"
 	"cel.dev/cel-go/common/types"
 )
 
@@ -75,7 +76,11 @@ func newCondition(text string) (*condition, error) {
 		return nil, fmt.Errorf("has type %s, not bool", ast.OutputType())
 	}
 	c := &condition{text: text}
-	if c.program, err = env.Program(ast, cel.EvalOptions(cel.OptOptimize), cel.CostLimit(maxCost)); err != nil {
+	options := []cel.ProgramOption{cel.EvalOptions(cel.OptOptimize)}
+	if most, err := env.EstimateCost(ast, anySize{}); err != nil || most.Max > maxCost {
+		options = append(options, cel.CostLimit(maxCost)) // to count costs nearly doubles them
+	}
+	if c.program, err = env.Program(ast, options...); err != nil {
 		return nil, err
 	}
 	for _, reference := range ast.NativeRep().ReferenceMap() {
@@ -89,6 +94,15 @@ func newCondition(text string) (*condition, error) {
 		break
 	}
 	return c, nil
+}
+
+// anySize estimates nothing: whatever an expression reads may be of any size.
+type anySize struct{}
+
+func (anySize) EstimateSize(cost.AstNode) *cost.SizeEstimate { return nil }
+
+func (anySize) EstimateCallCost(_, _ string, _ *cost.AstNode, _ []cost.AstNode) *cost.CallEstimate {
+	return nil
 }
 
 // holds evaluates the condition for q.

@@ -12,7 +12,7 @@ import (
 // and then kept for the others.
 type variables struct {
 	question  question
-	arguments any               // decoded, or the error; nil: not yet
+	arguments any               // a map, or the error; nil: not yet
 	headers   map[string]string // nil: not yet
 }
 
@@ -147,7 +147,7 @@ func (v *variables) argumentsOf(k Kind) any {
 		return map[string]any{}
 	}
 	if v.arguments == nil {
-		v.arguments = decodeArguments(raw)
+		v.arguments = newArgumentMap(raw)
 	}
 	return v.arguments
 }
