@@ -20,6 +20,7 @@ type reader struct {
 	err   error // of the read that returned the last bytes
 	total int64 // bytes read
 
+	until   time.Time                     // the deadline of reads, if this reader set it; zero: not known
 	waiter  interface{ willWait() error } // told before each wait; may be nil
 	stopped atomic.Bool                   // reads fail as if their time was up
 	tip     [16]byte                      // for the first bytes after a long wait
@@ -73,19 +74,41 @@ func (r *reader) fill(by time.Time) error {
 			return err
 		}
 	}
-	soon := time.Now().Add(patience)
+	now := time.Now()
+	soon := now.Add(patience)
 	if r.buffered() > 0 || !soon.Before(by) {
 		return r.readBy(by)
 	}
-	if err := r.readBy(soon); !isTimeout(err) {
+	// A deadline costs more than most reads: one that is good for half the patience stays.
+	if r.until.After(soon) || r.until.Sub(now) < patience/2 {
+		if err := r.deadline(soon); err != nil {
+			return err
+		}
+	}
+	if r.stopped.Load() {
+		return os.ErrDeadlineExceeded
+	}
+	if err := r.read(); !isTimeout(err) {
 		return err
 	}
 	return r.wait(by)
 }
 
+// deadline sets the deadline of reads.
+func (r *reader) deadline(by time.Time) error {
+	r.until = by
+	return r.conn.SetReadDeadline(by)
+}
+
+// resume allows reads after an interrupt, or on another connection.
+func (r *reader) resume() {
+	r.until = time.Time{}
+	r.stopped.Store(false)
+}
+
 // readBy reads once, until by.
 func (r *reader) readBy(by time.Time) error {
-	if err := r.conn.SetReadDeadline(by); err != nil {
+	if err := r.deadline(by); err != nil {
 		return err
 	}
 	if r.stopped.Load() {
@@ -96,7 +119,7 @@ func (r *reader) readBy(by time.Time) error {
 
 // wait waits for the first bytes after a silence, without a buffer.
 func (r *reader) wait(by time.Time) error {
-	if err := r.conn.SetReadDeadline(by); err != nil {
+	if err := r.deadline(by); err != nil {
 		return err
 	}
 	if r.stopped.Load() {

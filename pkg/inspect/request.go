@@ -1,6 +1,9 @@
 package inspect
 
-import "strings"
+import (
+	"strings"
+	"sync"
+)
 
 // An incoming is a request as it was read, with what the engine needs to know of
 // it besides. It is one allocation with all that it points to.
@@ -15,6 +18,15 @@ type incoming struct {
 	expects  bool // "100-continue" waits for an answer
 }
 
+// incomings are requests that were answered, to be used again.
+var incomings = sync.Pool{New: func() any { return new(incoming) }}
+
+// putIncoming gives back a request that nobody uses any more.
+func putIncoming(in *incoming) {
+	*in = incoming{}
+	incomings.Put(in)
+}
+
 // parseRequest reads the head of a request.
 func parseRequest(head string, l *Limits) (*incoming, error) {
 	i := strings.IndexByte(head, '\n')
@@ -24,7 +36,7 @@ func parseRequest(head string, l *Limits) (*incoming, error) {
 	if !ok || !ok2 || strings.IndexByte(line, '\r') >= 0 {
 		return nil, bad("malformed request line")
 	}
-	in := &incoming{}
+	in := incomings.Get().(*incoming)
 	r := &in.request
 	r.Method = method
 	if err := in.version(version); err != nil {

@@ -65,6 +65,7 @@ func (s *server) run(ctx context.Context) error {
 			return s.over(ctx, nil)
 		}
 		again, err := s.exchange(ctx, in)
+		putIncoming(in)
 		if err != nil && s.first == nil {
 			s.first = err
 		}
@@ -324,7 +325,7 @@ func (s *server) linger() {
 		return
 	}
 	by := time.Now().Add(lingerTime)
-	s.in.stopped.Store(false)
+	s.in.resume()
 	for end := s.in.total + lingerBytes; s.in.total < end; {
 		s.in.r = s.in.w
 		if s.in.fill(by) != nil {

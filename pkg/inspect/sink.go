@@ -15,6 +15,7 @@ import (
 type sink struct {
 	conn    net.Conn
 	timeout time.Duration // of one write
+	until   time.Time     // the deadline of writes
 
 	mu    sync.Mutex // guards what follows against a "100 Continue" beside a response
 	buf   []byte
@@ -59,10 +60,14 @@ func (s *sink) head(b []byte, err error) error {
 	return s.write(b)
 }
 
-// write writes at once.
+// write writes at once. The deadline is set only where seven eighths of the timeout
+// are not left: it costs as much as the write of a small message.
 func (s *sink) write(p []byte) error {
-	if err := s.conn.SetWriteDeadline(time.Now().Add(s.timeout)); err != nil {
-		return err
+	if now := time.Now(); s.until.Sub(now) < s.timeout-s.timeout/8 {
+		s.until = now.Add(s.timeout)
+		if err := s.conn.SetWriteDeadline(s.until); err != nil {
+			return err
+		}
 	}
 	n, err := s.conn.Write(p)
 	s.total += int64(n)

@@ -101,8 +101,8 @@ func (u *upstream) open(ctx context.Context) (fresh bool, err error) {
 	}
 	u.conn, u.gone = conn, false
 	u.in.conn, u.in.err = conn, nil
-	u.in.stopped.Store(false)
-	u.out.conn, u.out.begun = conn, false
+	u.in.resume()
+	u.out.conn, u.out.begun, u.out.until = conn, false, time.Time{}
 	return true, nil
 }
 

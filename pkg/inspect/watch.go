@@ -6,7 +6,8 @@ import (
 )
 
 // A watch listens whether a connection ends while nobody reads from it. It starts
-// its goroutine only after a while, so that short silences cost none.
+// its goroutine only after a while, so that short silences cost none, and not even
+// that its timer is set: one that runs goes on.
 type watch struct {
 	in   *reader
 	gone func(error) // called at most once per arm
@@ -14,6 +15,8 @@ type watch struct {
 	mu    sync.Mutex // guards what follows
 	state watchState
 	timer *time.Timer
+	timed bool          // the timer runs
+	again bool          // armed since the timer was set
 	done  chan struct{} // of the goroutine, while state is watchRunning
 }
 
@@ -33,11 +36,18 @@ func (w *watch) arm() {
 		return
 	}
 	w.state = watchArmed
+	if w.again = w.timed; !w.timed {
+		w.setTimer()
+	}
+}
+
+func (w *watch) setTimer() {
+	w.timed, w.again = true, false
 	if w.timer == nil {
 		w.timer = time.AfterFunc(watchAfter, w.run)
-	} else {
-		w.timer.Reset(watchAfter)
+		return
 	}
+	w.timer.Reset(watchAfter)
 }
 
 // disarm ends the watch and waits for it. What it read meanwhile is in the reader.
@@ -46,18 +56,20 @@ func (w *watch) disarm() {
 	state, done := w.state, w.done
 	w.state = watchOff
 	w.mu.Unlock()
-	if state != watchOff {
-		w.timer.Stop()
-	}
 	if state == watchRunning {
 		w.in.conn.SetReadDeadline(time.Unix(1, 0))
 		<-done
+		w.in.until = time.Time{}
 	}
 }
 
 func (w *watch) run() {
 	w.mu.Lock()
-	if w.state != watchArmed {
+	w.timed = false
+	if w.state == watchArmed && w.again {
+		w.setTimer() // not that long ago
+	}
+	if w.state != watchArmed || w.timed {
 		w.mu.Unlock()
 		return
 	}
