@@ -29,6 +29,9 @@ const (
 	XNet = "xnet" // golang.org/x/net/http2's Server and Transport, CONNECT over mutual TLS, request bodies from an io.Pipe
 	// XNetDirect is XNet with the app's connection itself as request body.
 	XNetDirect = "xnet-direct"
+	// HTTP relays HTTP/1 over plain TCP, request by request: net/http's Server and
+	// httputil.ReverseProxy. It has no TLS and looks at nothing.
+	HTTP = "http"
 )
 
 // Sides of a pair.
@@ -92,6 +95,10 @@ func Run(ctx context.Context, c Config) error {
 			return err
 		}
 		return serve(ctx, tls.NewListener(ln, config), func(down net.Conn) { relay(down, dialer("tcp", c.App)) })
+	case HTTP + " " + Client:
+		return relayHTTP(ctx, ln, c.To)
+	case HTTP + " " + Server:
+		return relayHTTP(ctx, ln, c.App)
 	case XNet + " " + Client, XNetDirect + " " + Client:
 		return c.xnetClient(ctx, ln)
 	case XNet + " " + Server, XNetDirect + " " + Server:

@@ -174,9 +174,13 @@ func (b *bed) xnetDirect(ctx context.Context, p place) (*chain, error) {
 // pair starts the two processes of a baseline.
 func (b *bed) pair(ctx context.Context, kind string, c chain) (_ *chain, err error) {
 	p := c.place
+	app := c.to
+	if app == "" {
+		app = p.app()
+	}
 	c.admin = [2]string{p.at(clientIP, adminPort), p.at(serverIP, adminPort)}
 	side := func(side string, ip byte, listen, to string) (*process.Process, error) {
-		s, err := b.group.Launch(kind+"-"+side+"-"+strconv.Itoa(int(ip)), b.self, "side", kind, side, listen, to, p.app(), b.dir, p.at(ip, adminPort))
+		s, err := b.group.Launch(kind+"-"+side+"-"+strconv.Itoa(int(ip)), b.self, "side", kind, side, listen, to, app, b.dir, p.at(ip, adminPort))
 		if err != nil {
 			return nil, err
 		}

@@ -21,6 +21,7 @@ type chain struct {
 	client *process.Process
 	server *process.Process
 	admin  [2]string // host:port of the profiles of client and server; "" for none
+	to     string    // host:port of the app; "" means the place's
 	fds    int       // descriptors that a tunnel takes of the side that holds more
 
 	// start starts a client side at an address that leads to a port of the server's address.

@@ -20,6 +20,7 @@ const (
 	straight = "direct"
 	opaque   = "opaque"
 	governed = "governed"
+	proxied  = "HTTP proxies"
 )
 
 // A town is a pair of sidecars with one MCP app, which they reach in two ways.
@@ -33,6 +34,7 @@ type town struct {
 // A way leads to the MCP app.
 type way struct {
 	name, address, note string
+	through             *chain // whose cost is that of the way; it idles beside the direct one
 }
 
 // agentNumber is how many agents hold idle sessions: a caller may have 1024.
@@ -100,13 +102,21 @@ func (t *town) start(ctx context.Context) (err error) {
 	const second = frontPort + 1
 	t.pair.client, err = t.sidecar(ctx, p, clientSide(), serverPort,
 		"--forward", p.front()+"="+p.app(), "--forward", p.at(clientIP, second)+"="+p.mcp())
+	if err != nil {
+		return err
+	}
+	proxies, err := t.bed.pair(ctx, baseline.HTTP, chain{name: proxied, place: place{p.number + 1}, to: p.app()})
+	if err != nil {
+		return err
+	}
 	all := []way{
-		{straight, p.app(), "an app that answers at once, with as many bytes as it was asked in"},
-		{opaque, p.front(), "through the pair, on a port that no agent policy governs"},
-		{governed, p.at(clientIP, second), "through the pair, on a port governed by allow rules, a condition on arguments and a deny rule; access log and audit record"},
+		{straight, p.app(), "an app that answers at once, with as many bytes as it was asked in", t.pair},
+		{opaque, p.front(), "through the pair, on a port that no agent policy governs", t.pair},
+		{governed, p.at(clientIP, second), "through the pair, on a port governed by allow rules, a condition on arguments and a deny rule; access log and audit record", t.pair},
+		{proxied, proxies.place.front(), "through two httputil.ReverseProxy instead, on plain TCP: no TLS, no identity, no policy, no records", proxies},
 	}
 	t.ways = slices.DeleteFunc(all, func(w way) bool { return !t.config.measures(w.name) })
-	return err
+	return nil
 }
 
 // RunMCP measures what it costs to govern MCP, and prints it. It must be called by a
@@ -134,7 +144,7 @@ func (c *Config) measureMCP(ctx context.Context, out io.Writer) ([]mcpResult, er
 	defer t.clear()
 	fmt.Fprintf(out, "MCP: %d rounds, the ways take turns in a shuffled order, medians; %d CPUs, %s\n", c.Rounds, runtime.NumCPU(), runtime.Version())
 	for _, w := range t.ways {
-		fmt.Fprintf(out, "  %-9s %s\n", w.name, w.note)
+		fmt.Fprintf(out, "  %-12s %s\n", w.name, w.note)
 	}
 	var results []mcpResult
 	for _, s := range mcpScenarios() {
@@ -218,7 +228,7 @@ func (t *town) round(ctx context.Context, w way, s mcpScenario) (one sample, err
 	if _, err := all.ask(s.size, t.config.Echo/10); err != nil { // buffers grow
 		return one, err
 	}
-	one = t.pair.take(func() (float64, []time.Duration, error) {
+	one = w.through.take(func() (float64, []time.Duration, error) {
 		took, err := all.ask(s.size, t.config.Echo)
 		return float64(len(took)), took, err
 	})
