@@ -160,13 +160,19 @@ func reply(status int, contentType string, content []byte) *inspect.Response {
 	return &inspect.Response{
 		Status:        status,
 		Header:        inspect.Header{{Name: "Content-Type", Value: contentType}},
-		Body:          &inMemory{bytes.NewReader(content)},
+		Body:          newInMemory(content),
 		ContentLength: int64(len(content)),
 	}
 }
 
 // inMemory is a body in memory.
-type inMemory struct{ *bytes.Reader }
+type inMemory struct{ bytes.Reader }
+
+func newInMemory(content []byte) *inMemory {
+	b := new(inMemory)
+	b.Reset(content)
+	return b
+}
 
 func (*inMemory) Close() error { return nil }
 

@@ -274,3 +274,17 @@ func (c *lastCloser) Read(p []byte) (int, error) {
 	}
 	return c.ReadCloser.Read(p)
 }
+
+// A lastWriter is the lastCloser of a body in memory, which is written at once.
+type lastWriter struct {
+	lastCloser
+	content *inMemory
+}
+
+// WriteTo writes what is left of the body.
+func (w *lastWriter) WriteTo(to io.Writer) (int64, error) {
+	if w.e == nil {
+		return 0, io.ErrClosedPipe
+	}
+	return w.content.WriteTo(to)
+}

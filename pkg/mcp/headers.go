@@ -63,7 +63,9 @@ func isSingle(name string) bool {
 }
 
 func overridesMethod(name string) bool {
-	if len(name) < 8 || name[0]|0x20 != 'x' {
+	switch len(name) {
+	case len("x-http-method-override"), len("x-http-method"), len("x-method-override"):
+	default:
 		return false
 	}
 	switch strings.ToLower(strings.ReplaceAll(name, "_", "-")) {

@@ -127,7 +127,12 @@ func (g *governor) do(ctx context.Context, x *inspect.Exchange, next inspect.Han
 		e.end(nil)
 		return response, nil
 	}
-	response.Body = &lastCloser{response.Body, e}
+	last := &lastCloser{response.Body, e}
+	if whole, ok := response.Body.(*inMemory); ok {
+		response.Body = &lastWriter{*last, whole}
+	} else {
+		response.Body = last
+	}
 	return response, nil
 }
 

@@ -1,7 +1,6 @@
 package mcp
 
 import (
-	"bytes"
 	"context"
 	"slices"
 	"strings"
@@ -72,7 +71,7 @@ func (e *exchange) metadata(ctx context.Context, next inspect.Handler) (*inspect
 		return e.fail(up, problem), nil
 	}
 	c.record.ResponseBytes = int64(len(e.in))
-	up.Body, up.ContentLength = &inMemory{bytes.NewReader(e.in)}, int64(len(e.in))
+	up.Body, up.ContentLength = newInMemory(e.in), int64(len(e.in))
 	return up, nil
 }
 

@@ -128,7 +128,7 @@ func (e *exchange) respondJSON(up *inspect.Response) *inspect.Response {
 			c.record.ResponseBytes = int64(len(body))
 		}
 	}
-	up.Body, up.ContentLength = &inMemory{bytes.NewReader(body)}, int64(len(body))
+	up.Body, up.ContentLength = newInMemory(body), int64(len(body))
 	return up
 }
 
@@ -250,6 +250,6 @@ func (e *exchange) respondPlain(up *inspect.Response, kind string) *inspect.Resp
 	for _, c := range e.calls {
 		c.record.ResponseBytes = int64(len(e.in))
 	}
-	up.Body, up.ContentLength = &inMemory{bytes.NewReader(e.in)}, int64(len(e.in))
+	up.Body, up.ContentLength = newInMemory(e.in), int64(len(e.in))
 	return up
 }
