@@ -32,6 +32,8 @@ const (
 
 	virtual = "10.96.77.7"
 	nowhere = "10.96.77.8"
+
+	outsideName = "outside.example"
 )
 
 // A town is two pods of a mesh that a real istiod runs: an agent with its
@@ -53,10 +55,11 @@ func newTown(t *testing.T) *town {
 	w.apply(istiod.Namespace("agents"), istiod.Namespace("tools"),
 		istiod.Pod{Namespace: "agents", Name: "agent-1", ServiceAccount: "agent", Address: w.agent.String(), HBONE: true}.YAML(),
 		serverPod("server-1", w.server).YAML(),
-		fmt.Sprintf("---\napiVersion: v1\nkind: Service\nmetadata: {namespace: tools, name: server}\nspec: {clusterIP: %s, clusterIPs: [%[1]s], selector: {app: server}, ports: [{port: 80, targetPort: %[2]d, protocol: TCP}]}\n", virtual, appPort))
+		serverService("{}"))
 	w.serve(w.server)
 	w.sidecar("agents", "agent-1", w.agent, "--forward="+w.forward(8080)+"="+hostname+":80", "--forward="+w.forward(8081)+"="+virtual+":80",
-		"--forward="+w.forward(8082)+"="+nowhere+":80", "--forward="+w.forward(8083)+"="+netip.AddrPortFrom(w.server, appPort).String())
+		"--forward="+w.forward(8082)+"="+nowhere+":80", "--forward="+w.forward(8083)+"="+netip.AddrPortFrom(w.server, appPort).String(),
+		"--forward="+w.forward(8084)+"="+outsideName+":80")
 	w.sidecar("tools", "server-1", w.server, "--label=app=server", fmt.Sprint("--mcp-port=", appPort))
 	for _, a := range []netip.Addr{w.agent, w.server} {
 		w.eventually(func() error { return ready(a) })
@@ -68,8 +71,15 @@ func serverPod(name string, ip netip.Addr) istiod.Pod {
 	return istiod.Pod{Namespace: "tools", Name: name, ServiceAccount: "server", Address: ip.String(), HBONE: true, Labels: map[string]string{"app": "server"}}
 }
 
+// serverService is the server's service with labels.
+func serverService(labels string) string {
+	return fmt.Sprintf("---\napiVersion: v1\nkind: Service\nmetadata: {namespace: tools, name: server, labels: %s}\n"+
+		"spec: {clusterIP: %s, clusterIPs: [%[2]s], selector: {app: server}, ports: [{port: 80, targetPort: %[3]d, protocol: TCP}]}\n", labels, virtual, appPort)
+}
+
 // forward is where the agent calls to get to the service by its name (8080), to
-// its virtual address (8081), to an address that nobody has (8082) and to the pod (8083).
+// its virtual address (8081), to an address that nobody has (8082), to the pod
+// (8083) and out of the mesh (8084).
 func (w *town) forward(port uint16) string { return netip.AddrPortFrom(w.agent, port).String() }
 
 // build makes the program that is tested out of the tree as it is.
