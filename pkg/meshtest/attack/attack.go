@@ -38,6 +38,7 @@ type Client struct {
 	code   atomic.Int64 // of the GOAWAY that came; -1 before
 	count  [256]atomic.Int64
 	bytes  atomic.Int64 // of DATA
+	wrote  int64        // bytes that the peer's side of the connection has taken
 	ended  chan struct{}
 }
 
@@ -87,7 +88,8 @@ func (w collector) Write(p []byte) (int, error) {
 // Flush writes what was collected.
 func (a *Client) Flush() error {
 	_ = a.c.SetWriteDeadline(time.Now().Add(10 * time.Second)) // fails only on a closed connection
-	_, err := a.c.Write(a.out)
+	n, err := a.c.Write(a.out)
+	a.wrote += int64(n)
 	a.out = a.out[:0]
 	return err
 }
@@ -114,6 +116,9 @@ func (a *Client) Frames(t http2.FrameType) int { return int(a.count[t].Load()) }
 
 // Bytes is how much has come through its tunnels.
 func (a *Client) Bytes() int64 { return a.bytes.Load() }
+
+// Wrote is how many bytes of frames went out.
+func (a *Client) Wrote() int64 { return a.wrote }
 
 // NoGoAway is the code of a connection that ended without GOAWAY.
 const NoGoAway = ^http2.ErrCode(0)

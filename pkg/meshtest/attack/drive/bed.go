@@ -34,6 +34,8 @@ const (
 type scene struct {
 	State  string                // directory
 	Tunnel string                // where the sidecar takes tunnels
+	Plain  string                // where it takes redirected connections from outside the mesh
+	Out    string                // where it takes redirected connections of its app
 	Server string                // SPIFFE ID
 	Base   netip.Addr            // an address of the mesh's network
 	Apps   map[attack.App]string // authorities
@@ -166,7 +168,7 @@ func (b *bed) furnish(e *demo.Endpoints) error {
 	b.scene = &scene{State: b.state, Server: e.Server.Identity, Base: workload.Addr(), Apps: map[attack.App]string{}}
 	for _, s := range e.Sidecars {
 		if s.Identity == e.Server.Identity {
-			b.Tunnel, b.sidecar = s.Inbound, e.Processes["sidecar-"+s.Name]
+			b.Tunnel, b.Plain, b.Out, b.sidecar = s.Inbound, s.Plain, s.Outbound, e.Processes["sidecar-"+s.Name]
 		}
 	}
 	zeros := make([]byte, 64<<10)

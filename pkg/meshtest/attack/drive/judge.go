@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"slices"
@@ -17,13 +18,17 @@ import (
 type outcome struct {
 	strikes
 	quiet     time.Duration // the client's p99 alone: the larger of before and after
+	busy      time.Duration // beside the same attacker, who strikes a sink
 	p99       time.Duration // beside the attack
 	share     float64       // of a core, beyond what the client costs
+	attacker  float64       // what of a core the attacker cost
+	sunk      float64       // and the attacker with the sink
 	disturbed bool          // the quiet windows differ too much
 	slack     float64       // if above 1, what mostShare is multiplied by: the machine is not ours alone
 }
 
-func (o *outcome) ratio() float64 { return float64(o.p99) / float64(o.quiet) }
+// ratio is what the sidecar's part in the attack made of the client's p99.
+func (o *outcome) ratio() float64 { return float64(o.p99) / float64(max(o.quiet, o.busy)) }
 
 // stopped tells whether the attack was cut soon, or costs little.
 func (o *outcome) stopped() bool {
@@ -76,7 +81,7 @@ type round struct {
 
 // all measures every attack and prints a table, row by row.
 func (b *bed) all(ctx context.Context, c config) error {
-	const row = "%-38s %6v %8v %5v %9v %7v %9v %9v %6v %5v  %v\n"
+	const row = "%-38s %6v %8v %5v %9v %6v %6v %6v %9v %9v %9v %6v %6v %5v  %v\n"
 	r := &round{bed: b, config: c}
 	var err error
 	if r.self, err = os.Executable(); err != nil {
@@ -85,7 +90,7 @@ func (b *bed) all(ctx context.Context, c config) error {
 	if err := r.quietly(ctx); err != nil {
 		return err
 	}
-	fmt.Printf(row, "attack", "conns", "kept out", "cut", "life", "core", "p99 quiet", "p99 then", "ratio", "tries", "verdict")
+	fmt.Printf(row, "attack", "conns", "kept out", "cut", "life", "core", "theirs", "sunk", "p99 quiet", "p99 sink", "p99 then", "/quiet", "ratio", "tries", "verdict")
 	var bad []string
 	driven, blind, passed, until := 0, 0, 0, time.Now().Add(c.again)
 	for _, name := range names() {
@@ -101,8 +106,9 @@ func (b *bed) all(ctx context.Context, c config) error {
 			fmt.Printf("%-38s the machine had no time for the attacker\n", name)
 			continue
 		}
-		fmt.Printf(row, name, v.connected, v.refused, v.cuts, v.longest.Round(time.Millisecond), fmt.Sprintf("%.3f", v.share),
-			v.quiet.Round(10*time.Microsecond), v.p99.Round(10*time.Microsecond), fmt.Sprintf("%.2f", v.ratio()), v.tries, v)
+		core, p99 := func(f float64) string { return fmt.Sprintf("%.3f", f) }, func(d time.Duration) time.Duration { return d.Round(10 * time.Microsecond) }
+		fmt.Printf(row, name, v.connected, v.refused, v.cuts, v.longest.Round(time.Millisecond), core(v.share), core(v.attacker), core(v.sunk),
+			p99(v.quiet), p99(v.busy), p99(v.p99), fmt.Sprintf("%.2f", float64(v.p99)/float64(v.quiet)), fmt.Sprintf("%.2f", v.ratio()), v.tries, v)
 		driven++
 		if v.blind {
 			blind++
@@ -165,26 +171,49 @@ func (r *round) quietly(ctx context.Context) (err error) {
 	return err
 }
 
-// try measures the client beside an attack, and then alone: as it was before.
+// try measures the client beside an attack, then alone, as it was before, and then
+// beside the same attacker at a sink.
 func (r *round) try(ctx context.Context, name string) (o outcome, err error) {
 	before, usual := r.alone, r.usual
 	r.number++
-	// The attacker's own work is not the sidecar's fault: it gets what the others leave.
-	cmd := exec.CommandContext(ctx, "nice", "-n", "19", r.self, "--strike", name, "--number", strconv.Itoa(r.number), "--state", r.State, "--attack", r.attack.String())
-	var out strings.Builder
-	cmd.Stdout, cmd.Stderr, cmd.Env = &out, os.Stderr, append(os.Environ(), "GOMAXPROCS=1")
-	if err := cmd.Start(); err != nil {
-		return o, err
-	}
-	p99, core, err := r.client(ctx, r.attack)
-	if err := errors.Join(err, cmd.Wait()); err != nil {
+	core, err := r.beside(ctx, &o, name)
+	if err != nil {
 		return o, err
 	}
 	if err := r.quietly(ctx); err != nil {
 		return o, err
 	}
-	o.quiet, o.p99, o.share = max(before, r.alone), p99, max(core-(usual+r.usual)/2, 0)
+	o.quiet, o.share = max(before, r.alone), max(core-(usual+r.usual)/2, 0)
 	o.disturbed = float64(o.quiet) > mostDrift*float64(min(before, r.alone))
-	_, err = fmt.Sscan(out.String(), &o.connected, &o.refused, &o.cuts, (*int64)(&o.longest))
+	if o.connected == 0 {
+		return o, nil
+	}
+	each := int64(math.MaxInt64)
+	if o.cuts > 0 && o.wrote > 0 {
+		each = o.wrote / int64(o.connected)
+	}
+	sunk := outcome{}
+	_, err = r.beside(ctx, &sunk, name, "--taken", strconv.Itoa(o.connected), "--each", strconv.FormatInt(each, 10))
+	o.busy, o.sunk = sunk.p99, sunk.attacker
 	return o, err
+}
+
+// beside measures the client while an attacker is at work, and returns what of a core the sidecar took.
+func (r *round) beside(ctx context.Context, o *outcome, name string, more ...string) (core float64, err error) {
+	args := append([]string{"-n", "19", r.self, "--strike", name, "--number", strconv.Itoa(r.number), "--state", r.State, "--attack", r.attack.String()}, more...)
+	cmd := exec.CommandContext(ctx, "nice", args...)
+	var out strings.Builder
+	cmd.Stdout, cmd.Stderr, cmd.Env = &out, os.Stderr, append(os.Environ(), "GOMAXPROCS=1")
+	began := time.Now()
+	if err := cmd.Start(); err != nil {
+		return 0, err
+	}
+	o.p99, core, err = r.client(ctx, r.attack)
+	if err := errors.Join(err, cmd.Wait()); err != nil {
+		return 0, err
+	}
+	used := cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+	o.attacker = used.Seconds() / time.Since(began).Seconds()
+	_, err = fmt.Sscan(out.String(), &o.connected, &o.refused, &o.cuts, (*int64)(&o.longest), &o.wrote)
+	return core, err
 }

@@ -49,6 +49,8 @@ type config struct {
 	tell     bool
 	strike   string // internal: be the attacker
 	number   int    // likewise: which one of many
+	taken    int    // likewise: strike a sink that takes so many connections,
+	each     int64  // and so many bytes of each
 	state    string // likewise: where the mesh is described
 }
 
@@ -72,6 +74,8 @@ func run(ctx context.Context, args []string) error {
 	flags.BoolVar(&c.tell, "tell", false, "on a machine that is not ours alone: do not judge the client's p99, let attacks that are not cut take five times the CPU, and pass over one in 20 whose attacker never got in")
 	flags.StringVar(&c.strike, "strike", "", "internal: be the attacker with this attack")
 	flags.IntVar(&c.number, "number", 0, "internal: which attacker of many")
+	flags.IntVar(&c.taken, "taken", 0, "internal: strike a sink that takes so many connections")
+	flags.Int64Var(&c.each, "each", 0, "internal: and so many bytes of each")
 	flags.StringVar(&c.state, "state", "", "internal: the mesh's state directory")
 	if err := flags.Parse(args); err != nil {
 		return err
