@@ -33,6 +33,7 @@ var rooms = map[string]room{
 	"mesh":      {0, ""},
 	"relay":     {0, "nowait"},
 	"capture":   {0, ""},
+	"gate":      {0, ""},
 	"jsonrpc":   {0, ""},
 	"ratelimit": {0, ""},
 	"xds":       {0, ""},
@@ -47,7 +48,7 @@ var rooms = map[string]room{
 	"telemetry": {2, "mesh policy"},
 	"token":     {2, "policy"}, // policies say whose tokens are valid
 	"store":     {2, "mesh policy"},
-	"hbone":     {2, "mesh identity relay nowait"},
+	"hbone":     {2, "mesh identity relay nowait gate"},
 	"admission": {3, "policy store"},
 	"discovery": {3, "mesh policy store xds watch manifest"},
 	"route":     {3, "mesh store"},

@@ -203,7 +203,7 @@ func (s *siege) spent() (sum int64) {
 	defer s.peer.mu.Unlock()
 	for _, which := range [...]int{noiseOfPeer, resetsOfPeer, opensOfPeer} {
 		b := &s.peer.buckets[which]
-		sum += int64(b.size - b.tokens)
+		sum += int64(b.Spent())
 	}
 	return sum
 }

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
+
+	"github.com/outrigger-mesh/outrigger/pkg/gate"
 )
 
 // Limits bound what one peer may cost us. The zero value of each field is its default.
@@ -76,50 +78,12 @@ const (
 	costOfCut = 50
 )
 
-// A bucket holds tokens. The clock is read only when it runs dry.
-type bucket struct {
-	tokens, size, perSecond int
-	filled                  time.Time
-}
-
-func newBucket(perSecond, size int) bucket {
-	return bucket{tokens: size, size: size, perSecond: perSecond, filled: time.Now()}
-}
-
-// spend takes n tokens and tells whether there were as many.
-func (b *bucket) spend(n int) bool {
-	if b.tokens < n {
-		b.fill(time.Now())
-	}
-	if b.tokens < n {
-		return false
-	}
-	b.tokens -= n
-	return true
-}
-
-func (b *bucket) fill(now time.Time) {
-	if more := int(now.Sub(b.filled).Seconds() * float64(b.perSecond)); more > 0 {
-		b.tokens = min(b.tokens+more, b.size)
-		b.filled = now
-	}
-}
-
-// charge takes n tokens even if there are fewer; what is owed is at most the size.
-func (b *bucket) charge(n int) {
-	b.fill(time.Now())
-	b.tokens = max(b.tokens-n, -b.size)
-}
-
-// refund gives a token back.
-func (b *bucket) refund() { b.tokens = min(b.tokens+1, b.size) }
-
 // A budget is what one connection may still cost. It belongs to the read loop,
 // except for what is shared by all connections of a peer.
 type budget struct {
 	limits Limits
-	frames bucket // that carry nothing
-	resets bucket // of streams that were of no use
+	frames gate.Bucket // that carry nothing
+	resets gate.Bucket // of streams that were of no use
 	wrote  uint64 // our writes that WINDOW_UPDATEs have been set against
 	earned int    // WINDOW_UPDATEs that are free
 	peer   *peerBudget
@@ -129,8 +93,8 @@ type budget struct {
 func newBudget(l Limits, peer *peerBudget) *budget {
 	return &budget{
 		limits: l,
-		frames: newBucket(l.NoisePerSecond, 5*l.NoisePerSecond),
-		resets: newBucket(l.ResetsPerSecond, 5*l.ResetsPerSecond),
+		frames: gate.NewBucket(l.NoisePerSecond, 5*l.NoisePerSecond),
+		resets: gate.NewBucket(l.ResetsPerSecond, 5*l.ResetsPerSecond),
 		peer:   peer,
 	}
 }
@@ -145,7 +109,7 @@ func isAbuse(err error) bool {
 
 // noise pays for a frame that carries nothing.
 func (b *budget) noise(cost int) error {
-	if !b.frames.spend(cost) || !b.peer.spend(noiseOfPeer, cost) {
+	if !b.frames.Spend(cost) || !b.peer.spend(noiseOfPeer, cost) {
 		return calm("too many frames that carry nothing")
 	}
 	return nil
@@ -189,7 +153,7 @@ func (b *budget) reset(useful bool) error {
 // refusal pays for a stream that we end for the peer's fault: its resets and
 // those it makes us send are one.
 func (b *budget) refusal() error {
-	if !b.resets.spend(1) || !b.peer.spend(resetsOfPeer, 1) {
+	if !b.resets.Spend(1) || !b.peer.spend(resetsOfPeer, 1) {
 		return calm("too many streams that are reset")
 	}
 	return nil
@@ -221,17 +185,17 @@ type peerBudget struct {
 	tunnels atomic.Int64 // open
 
 	mu      sync.Mutex // guards what follows
-	buckets [bucketsOfPeer]bucket
+	buckets [bucketsOfPeer]gate.Bucket
 	conns   int       // guarded by the server's lock
 	idle    time.Time // since when there are none; likewise
 }
 
 func newPeerBudget(l Limits) *peerBudget {
-	return &peerBudget{limits: l, buckets: [bucketsOfPeer]bucket{
-		noiseOfPeer:  newBucket(4*l.NoisePerSecond, 20*l.NoisePerSecond),
-		resetsOfPeer: newBucket(4*l.ResetsPerSecond, 20*l.ResetsPerSecond),
-		opensOfPeer:  newBucket(l.OpensPerSecond, 4*l.OpensPerSecond),
-		connsOfPeer:  newBucket(l.ConnsPerSecond, 2*l.ConnsPerSecond),
+	return &peerBudget{limits: l, buckets: [bucketsOfPeer]gate.Bucket{
+		noiseOfPeer:  gate.NewBucket(4*l.NoisePerSecond, 20*l.NoisePerSecond),
+		resetsOfPeer: gate.NewBucket(4*l.ResetsPerSecond, 20*l.ResetsPerSecond),
+		opensOfPeer:  gate.NewBucket(l.OpensPerSecond, 4*l.OpensPerSecond),
+		connsOfPeer:  gate.NewBucket(l.ConnsPerSecond, 2*l.ConnsPerSecond),
 	}}
 }
 
@@ -241,7 +205,7 @@ func (p *peerBudget) spend(which, n int) bool {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.buckets[which].spend(n)
+	return p.buckets[which].Spend(n)
 }
 
 // enter counts a tunnel that is opened. leave is its end.
@@ -264,7 +228,7 @@ func (p *peerBudget) leave(useful bool) {
 	p.tunnels.Add(-1)
 	if useful {
 		p.mu.Lock()
-		p.buckets[opensOfPeer].refund()
+		p.buckets[opensOfPeer].Refund()
 		p.mu.Unlock()
 	}
 }
@@ -276,5 +240,5 @@ func (p *peerBudget) punish() {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.buckets[connsOfPeer].charge(costOfCut)
+	p.buckets[connsOfPeer].Charge(costOfCut)
 }

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/outrigger-mesh/outrigger/pkg/gate"
 	"github.com/outrigger-mesh/outrigger/pkg/identity"
 	"github.com/outrigger-mesh/outrigger/pkg/mesh"
 )
@@ -41,7 +42,7 @@ type Server struct {
 	config     ServerConfig
 	logger     *slog.Logger
 	bufs       *buffers
-	gate       *gate
+	gate       *gate.Gate
 	handshakes chan struct{}
 
 	admitted *identity.Admitted
@@ -76,7 +77,7 @@ func newServer(c ServerConfig, m mutual) *Server {
 	return &Server{
 		mutual: m, config: c, logger: c.Logger,
 		bufs:       newBuffers(c.Memory),
-		gate:       newGate(c.Limits),
+		gate:       gate.New(gate.Config{PerSecond: c.Limits.ConnsPerSecond, AtOnce: c.Limits.HandshakesPerAddress}),
 		handshakes: make(chan struct{}, maxHandshakes),
 		admitted:   identity.NewAdmitted(func(p *identity.Peer) error { return m.Recheck(p) }),
 		conns:      make(map[*conn]struct{}),
@@ -129,7 +130,7 @@ func (s *Server) Serve(ctx, drain context.Context, ln net.Listener, h Handler) e
 			a.drained(drain)
 			return nil
 		}
-		leave, err := s.gate.enter(addrPort(raw.RemoteAddr()).Addr())
+		leave, err := s.gate.Enter(addrPort(raw.RemoteAddr()).Addr())
 		if err != nil {
 			s.refused(raw, err)
 			raw.Close()
@@ -230,7 +231,7 @@ func (a *acceptor) serve(ctx context.Context, raw net.Conn, leave func()) {
 // who connects again at once to go on shall not.
 func (s *Server) punish(c *conn, why error) {
 	c.budget.peer.punish()
-	s.gate.punish(c.remote.Addr())
+	s.gate.Punish(c.remote.Addr(), costOfCut)
 	s.refused(c.nc, fmt.Errorf("%s was cut off: %w", c.peer.Principal, why))
 }
 
@@ -287,8 +288,8 @@ func (s *Server) handshake(ctx context.Context, raw net.Conn) (*identity.Conn, e
 }
 
 func (s *Server) refused(raw net.Conn, err error) {
-	var tooMany *tooManyError
-	if errors.As(err, &tooMany) && !tooMany.tell {
+	var tooMany *gate.TooManyError
+	if errors.As(err, &tooMany) && !tooMany.Tell {
 		return
 	}
 	if s.config.Refused != nil {

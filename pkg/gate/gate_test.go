@@ -1,4 +1,4 @@
-package hbone
+package gate
 
 import (
 	"errors"
@@ -6,11 +6,15 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"go.uber.org/goleak"
 )
 
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
 // try enters and, if it may, leaves.
-func (g *gate) try(from string) error {
-	leave, err := g.enter(netip.MustParseAddr(from))
+func (g *Gate) try(from string) error {
+	leave, err := g.Enter(netip.MustParseAddr(from))
 	if err == nil {
 		leave()
 	}
@@ -19,7 +23,7 @@ func (g *gate) try(from string) error {
 
 func TestAnAddressMayNotConnectWithoutEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newGate(Limits{ConnsPerSecond: 25}.withDefaults())
+		g := New(Config{PerSecond: 25, AtOnce: 100})
 		admitted := func(from string) (n int) {
 			for range 1000 {
 				if g.try(from) == nil {
@@ -38,7 +42,7 @@ func TestAnAddressMayNotConnectWithoutEnd(t *testing.T) {
 		if n := admitted("10.0.0.1"); n != 25 {
 			t.Errorf("%d after a second, want 25", n)
 		}
-		g.punish(netip.MustParseAddr("10.0.0.1"))
+		g.Punish(netip.MustParseAddr("10.0.0.1"), 50)
 		time.Sleep(2 * time.Second)
 		if n := admitted("10.0.0.1"); n != 0 {
 			t.Errorf("%d two seconds after a cut, want 0", n)
@@ -56,14 +60,14 @@ func TestAnAddressMayNotConnectWithoutEnd(t *testing.T) {
 
 func TestAFloodOfConnectionsIsNotOneOfReports(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newGate(Limits{ConnsPerSecond: 1}.withDefaults())
+		g := New(Config{PerSecond: 1, AtOnce: 100})
 		told, untold := 0, 0
 		for range 3 {
 			for range 1000 {
-				var tooMany *tooManyError
-				if err := g.try("10.0.0.1"); errors.As(err, &tooMany) && tooMany.tell {
+				var tooMany *TooManyError
+				if err := g.try("10.0.0.1"); errors.As(err, &tooMany) && tooMany.Tell {
 					told++
-					untold += tooMany.more
+					untold += tooMany.More
 				}
 			}
 			time.Sleep(time.Second)
@@ -74,32 +78,32 @@ func TestAFloodOfConnectionsIsNotOneOfReports(t *testing.T) {
 	})
 }
 
-func TestHandshakesOfAnAddressAreBounded(t *testing.T) {
-	g := newGate(Limits{HandshakesPerAddress: 2}.withDefaults())
+func TestWhatAnAddressHasAtOnceIsBounded(t *testing.T) {
+	g := New(Config{PerSecond: 100, AtOnce: 2})
 	from := netip.MustParseAddr("10.0.0.1")
-	first, err := g.enter(from)
+	first, err := g.Enter(from)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := g.enter(from); err != nil {
+	if _, err := g.Enter(from); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := g.enter(from); err == nil {
-		t.Error("a third handshake began")
+	if _, err := g.Enter(from); err == nil {
+		t.Error("a third entered")
 	}
 	first()
-	if _, err := g.enter(from); err != nil {
-		t.Errorf("one has ended: %v", err)
+	if _, err := g.Enter(from); err != nil {
+		t.Errorf("one has left: %v", err)
 	}
 }
 
 // What a gate remembers is bounded, whatever addresses come.
 func TestAGateForgets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newGate(Limits{}.withDefaults())
+		g := New(Config{PerSecond: 100, AtOnce: 100})
 		from := func(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}) }
 		for i := range maxOrigins + 100 {
-			if leave, err := g.enter(from(i)); err == nil {
+			if leave, err := g.Enter(from(i)); err == nil {
 				leave()
 			}
 		}
@@ -114,11 +118,11 @@ func TestAGateForgets(t *testing.T) {
 }
 
 func BenchmarkGate(b *testing.B) {
-	g := newGate(Limits{ConnsPerSecond: 1 << 30}.withDefaults())
+	g := New(Config{PerSecond: 1 << 30, AtOnce: 100})
 	from := netip.MustParseAddr("10.0.0.1")
 	b.ReportAllocs()
 	for b.Loop() {
-		leave, err := g.enter(from)
+		leave, err := g.Enter(from)
 		if err != nil {
 			b.Fatal(err)
 		}

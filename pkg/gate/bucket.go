@@ -1,0 +1,46 @@
+package gate
+
+import "time"
+
+// A Bucket holds tokens. The clock is read only when it runs dry. It is not safe
+// for use by several goroutines at once.
+type Bucket struct {
+	tokens, size, perSecond int
+	filled                  time.Time
+}
+
+// NewBucket returns a full bucket.
+func NewBucket(perSecond, size int) Bucket {
+	return Bucket{tokens: size, size: size, perSecond: perSecond, filled: time.Now()}
+}
+
+// Spend takes n tokens and tells whether there were as many.
+func (b *Bucket) Spend(n int) bool {
+	if b.tokens < n {
+		b.fill(time.Now())
+	}
+	if b.tokens < n {
+		return false
+	}
+	b.tokens -= n
+	return true
+}
+
+func (b *Bucket) fill(now time.Time) {
+	if more := int(now.Sub(b.filled).Seconds() * float64(b.perSecond)); more > 0 {
+		b.tokens = min(b.tokens+more, b.size)
+		b.filled = now
+	}
+}
+
+// Charge takes n tokens even if there are fewer; what is owed is at most the size.
+func (b *Bucket) Charge(n int) {
+	b.fill(time.Now())
+	b.tokens = max(b.tokens-n, -b.size)
+}
+
+// Refund gives a token back.
+func (b *Bucket) Refund() { b.tokens = min(b.tokens+1, b.size) }
+
+// Spent is how many tokens are gone, as far as that was looked at.
+func (b *Bucket) Spent() int { return b.size - b.tokens }
