@@ -42,5 +42,8 @@ func (b *Bucket) Charge(n int) {
 // Refund gives a token back.
 func (b *Bucket) Refund() { b.tokens = min(b.tokens+1, b.size) }
 
-// Spent is how many tokens are gone, as far as that was looked at.
-func (b *Bucket) Spent() int { return b.size - b.tokens }
+// Level is how many tokens there are now.
+func (b *Bucket) Level() int {
+	b.fill(time.Now())
+	return b.tokens
+}

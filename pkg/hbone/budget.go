@@ -2,6 +2,7 @@ package hbone
 
 import (
 	"errors"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,7 +34,8 @@ type Limits struct {
 	ConnsPerPeer int
 	// ConnsPerSecond is how many connections one peer identity, and one address,
 	// may make for long. 0 means 100. Twice that may come at once. A connection
-	// that was cut for abuse counts as fifty.
+	// that carried no tunnel counts as five, and one that was cut for abuse as all
+	// of a second.
 	ConnsPerSecond int
 	// HandshakesPerAddress is how many connections of one address may be in
 	// their handshake at once. 0 means 128.
@@ -74,8 +76,18 @@ const (
 	tinyUpdate = 256
 	// costOfLargeHeader is what a header list that is too large costs beside its stream, in frames of noise.
 	costOfLargeHeader = 50
-	// costOfCut is how many connections one that was cut for abuse counts as.
-	costOfCut = 50
+	// costOfUseless is how many connections one counts as that carried no tunnel:
+	// its handshake was all that it was for.
+	costOfUseless = 5
+
+	// Whoever has spent a quarter of a bucket at once is read a little at a time, so
+	// that his flood takes turns with what others send. A rest is due after so much
+	// haste, of which a frame of noise is 1: that is about a tenth of a millisecond of work.
+	restAfter = 256
+	restTime  = time.Millisecond
+	// hasteOfReset and hasteOfOpen are those of a stream that is of no use, and of a new tunnel.
+	hasteOfReset = 16
+	hasteOfOpen  = 32
 )
 
 // A budget is what one connection may still cost. It belongs to the read loop,
@@ -84,8 +96,9 @@ type budget struct {
 	limits Limits
 	frames gate.Bucket // that carry nothing
 	resets gate.Bucket // of streams that were of no use
-	wrote  uint64 // our writes that WINDOW_UPDATEs have been set against
-	earned int    // WINDOW_UPDATEs that are free
+	wrote  uint64      // our writes that WINDOW_UPDATEs have been set against
+	earned int         // WINDOW_UPDATEs that are free
+	haste  int         // what was spent since the last rest, or since there was no need of one
 	peer   *peerBudget
 }
 
@@ -112,6 +125,7 @@ func (b *budget) noise(cost int) error {
 	if !b.frames.Spend(cost) || !b.peer.spend(noiseOfPeer, cost) {
 		return calm("too many frames that carry nothing")
 	}
+	b.haste += cost
 	return nil
 }
 
@@ -156,12 +170,31 @@ func (b *budget) refusal() error {
 	if !b.resets.Spend(1) || !b.peer.spend(resetsOfPeer, 1) {
 		return calm("too many streams that are reset")
 	}
+	b.haste += hasteOfReset
 	return nil
 }
 
 // open pays for a CONNECT; false means that there have been too many, or that
 // too many tunnels are open.
-func (b *budget) open() bool { return b.peer.enter() }
+func (b *budget) open() bool {
+	if !b.peer.enter() {
+		return false
+	}
+	b.haste += hasteOfOpen
+	return true
+}
+
+// rest keeps the read loop waiting if its peer is in too much haste.
+func (b *budget) rest() {
+	if b.haste < restAfter {
+		return
+	}
+	b.haste = 0
+	l := &b.limits
+	if b.frames.Level() < 3*5*l.NoisePerSecond/4 || b.resets.Level() < 3*5*l.ResetsPerSecond/4 || b.peer.level(opensOfPeer) < 3*4*l.OpensPerSecond/4 {
+		time.Sleep(restTime)
+	}
+}
 
 // leave is the end of a tunnel. The connection's lock is held.
 func (b *budget) leave(t *Tunnel) {
@@ -208,6 +241,16 @@ func (p *peerBudget) spend(which, n int) bool {
 	return p.buckets[which].Spend(n)
 }
 
+// level is how many tokens of a bucket are left.
+func (p *peerBudget) level(which int) int {
+	if p == nil {
+		return math.MaxInt
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.buckets[which].Level()
+}
+
 // enter counts a tunnel that is opened. leave is its end.
 func (p *peerBudget) enter() bool {
 	if p == nil {
@@ -233,12 +276,12 @@ func (p *peerBudget) leave(useful bool) {
 	}
 }
 
-// punish makes a peer pay for a connection that was cut for abuse.
-func (p *peerBudget) punish() {
+// punish makes a peer pay for what a connection did, as if it had made n more.
+func (p *peerBudget) punish(n int) {
 	if p == nil {
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.buckets[connsOfPeer].Charge(costOfCut)
+	p.buckets[connsOfPeer].Charge(n)
 }

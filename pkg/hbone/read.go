@@ -34,6 +34,7 @@ func (c *conn) readLoop() error {
 		if err = c.streamLevel(err); err != nil {
 			return err
 		}
+		c.budget.rest()
 	}
 }
 

@@ -210,6 +210,7 @@ func (a *acceptor) serve(ctx context.Context, raw net.Conn, leave func()) {
 	tlsConn, err := s.handshake(a.ctx, raw)
 	leave()
 	if err != nil {
+		s.gate.Punish(addrPort(raw.RemoteAddr()).Addr(), costOfUseless-1)
 		s.refused(raw, err) // the peer was told by TLS
 		return
 	}
@@ -222,17 +223,24 @@ func (a *acceptor) serve(ctx context.Context, raw net.Conn, leave func()) {
 	defer s.dismiss(tlsConn.Peer.Principal)
 	c := a.newConn(tlsConn, tlsConn, peer)
 	a.run(ctx, c)
-	if _, err := c.isOver(); isAbuse(err) {
-		s.punish(c, err)
-	}
+	s.settle(c)
 }
 
-// punish makes it cost a peer and its address something to be cut for abuse:
-// who connects again at once to go on shall not.
-func (s *Server) punish(c *conn, why error) {
-	c.budget.peer.punish()
-	s.gate.Punish(c.remote.Addr(), costOfCut)
-	s.refused(c.nc, fmt.Errorf("%s was cut off: %w", c.peer.Principal, why))
+// settle makes it cost a peer and its address something to have been cut for
+// abuse: who connects again at once to go on shall not. Nor shall who connects
+// only to make us shake hands.
+func (s *Server) settle(c *conn) {
+	charge := func(n int) {
+		c.budget.peer.punish(n)
+		s.gate.Punish(c.remote.Addr(), n)
+	}
+	switch _, err := c.isOver(); {
+	case isAbuse(err):
+		charge(s.config.Limits.ConnsPerSecond)
+		s.refused(c.nc, fmt.Errorf("%s was cut off: %w", c.peer.Principal, err))
+	case !c.used():
+		charge(costOfUseless - 1)
+	}
 }
 
 // run serves c.

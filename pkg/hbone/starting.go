@@ -1,5 +1,7 @@
 package hbone
 
+import "time"
+
 // A starting holds back the handlers of CONNECTs until all that came with them
 // has been read: one that was reset in the same breath costs no goroutine, no
 // dial and no record. It belongs to the read loop, and never holds more than
@@ -16,9 +18,16 @@ type heldBack struct {
 
 func (s *starting) hold(t *Tunnel, r *request) { s.held = append(s.held, heldBack{t, r}) }
 
+// volley is how many handlers are started at once. More take turns with the work
+// of others: each of them dials.
+const volley = 16
+
 // release starts the handlers of the streams that are still open.
 func (s *starting) release() {
 	for i, h := range s.held {
+		if i >= 4*volley && i%volley == 0 {
+			time.Sleep(restTime)
+		}
 		s.held[i] = heldBack{}
 		s.start(h.t, h.r)
 	}

@@ -193,6 +193,13 @@ func (c *conn) ifDone() {
 	}
 }
 
+// used tells whether the peer of a server has opened a stream.
+func (c *conn) used() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.lastPeerID > 0
+}
+
 // drain starts a graceful end: no new streams, those open go on.
 func (c *conn) drain() {
 	c.mu.Lock()
