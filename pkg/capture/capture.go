@@ -5,9 +5,11 @@ package capture
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"syscall"
 	"time"
 )
 
@@ -30,6 +32,8 @@ type Listener struct {
 	*net.TCPListener
 	forward string
 	keep    net.KeepAliveConfig
+	closed  context.Context
+	close   context.CancelFunc
 }
 
 // A Conn is a connection that was accepted.
@@ -63,17 +67,35 @@ func Listen(ctx context.Context, c Config) (*Listener, error) {
 		return nil, explain(c, err)
 	}
 	l := &Listener{TCPListener: ln.(*net.TCPListener), forward: c.Forward, keep: keepAlive(c.KeepAlive)}
+	l.closed, l.close = context.WithCancel(context.WithoutCancel(ctx))
 	return l, nil
 }
 
+// Close ends Accept.
+func (l *Listener) Close() error {
+	l.close()
+	return l.TCPListener.Close()
+}
+
 // Accept waits for the next connection; it is a *Conn. An error ends the listener,
-// except for those that are of one connection only, which are skipped.
+// except for those that are of one connection only, which are skipped, and for
+// want of files or memory, which passes.
 func (l *Listener) Accept() (net.Conn, error) {
-	for {
+	for pause := minPause; ; {
 		tcp, err := l.AcceptTCP()
+		if err != nil && passing(err) {
+			select {
+			case <-l.closed.Done():
+				return nil, err
+			case <-time.After(pause):
+				pause = min(2*pause, maxPause)
+				continue
+			}
+		}
 		if err != nil {
 			return nil, err
 		}
+		pause = minPause
 		if c, err := l.adopt(tcp); err == nil {
 			return c, nil
 		}
@@ -93,6 +115,20 @@ func (s sockets) Accept() (net.Conn, error) {
 		return nil, err
 	}
 	return c.(*Conn).TCPConn, nil
+}
+
+// How long Accept waits where the system is short of something.
+const minPause, maxPause = 5 * time.Millisecond, time.Second
+
+// passing tells whether accept may work again soon: the system is short of
+// something, or the connection was gone before it was accepted.
+func passing(err error) bool {
+	for _, errno := range [...]syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED, syscall.EINTR} {
+		if errors.Is(err, errno) {
+			return true
+		}
+	}
+	return false
 }
 
 func (l *Listener) adopt(tcp *net.TCPConn) (*Conn, error) {

@@ -18,8 +18,9 @@ const tellPause = time.Second
 // Config says what one address may do: an IPv4 address, or the half of an IPv6
 // address that a network gives out.
 type Config struct {
-	PerSecond int // connections for long; twice that may come at once
-	AtOnce    int // connections that have entered and not left
+	PerSecond int // connections for long; twice that may come at once. 0 means any number
+	AtOnce    int // connections that have entered and not left; required
+	Total     int // the same of all addresses together; 0 means any number
 }
 
 // A Gate counts the connections of each address.
@@ -29,6 +30,7 @@ type Gate struct {
 	mu      sync.Mutex // guards what follows
 	origins map[netip.Prefix]*origin
 	others  *origin
+	inside  int
 	swept   time.Time
 }
 
@@ -72,15 +74,19 @@ func (g *Gate) Enter(from netip.Addr) (leave func(), err error) {
 	defer g.mu.Unlock()
 	s := g.origin(from)
 	switch {
+	case g.config.Total > 0 && g.inside >= g.config.Total:
+		return nil, s.refuse(from, "too many connections at once")
 	case s.inside >= g.config.AtOnce:
-		return nil, s.refuse(from, "too many connections at once that have not proved an identity, from one address")
-	case !s.conns.Spend(1):
+		return nil, s.refuse(from, "too many connections at once from one address")
+	case g.config.PerSecond > 0 && !s.conns.Spend(1):
 		return nil, s.refuse(from, "too many connections a second from one address")
 	}
 	s.inside++
+	g.inside++
 	return func() {
 		g.mu.Lock()
 		s.inside--
+		g.inside--
 		g.mu.Unlock()
 	}, nil
 }

@@ -97,6 +97,25 @@ func TestWhatAnAddressHasAtOnceIsBounded(t *testing.T) {
 	}
 }
 
+func TestAllAddressesTogetherAreBounded(t *testing.T) {
+	g := New(Config{AtOnce: 2, Total: 3})
+	enter := func(from string) (func(), error) { return g.Enter(netip.MustParseAddr(from)) }
+	var leave func()
+	for _, from := range []string{"10.0.0.1", "10.0.0.1", "10.0.0.2"} {
+		var err error
+		if leave, err = enter(from); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := enter("10.0.0.3"); err == nil {
+		t.Error("a fourth entered")
+	}
+	leave()
+	if _, err := enter("10.0.0.3"); err != nil {
+		t.Errorf("one has left: %v", err)
+	}
+}
+
 // What a gate remembers is bounded, whatever addresses come.
 func TestAGateForgets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/netip"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/pkg/gate"
@@ -108,7 +107,7 @@ func defaultTiming(idle time.Duration) timing {
 var errServerClosed = errors.New("server is closing")
 
 // Serve accepts from ln until ctx ends, then drains: GOAWAY, and waits for the
-// tunnels until drain ends. It takes over ln.
+// tunnels until drain ends. It takes over ln; an error of its Accept ends it.
 func (s *Server) Serve(ctx, drain context.Context, ln net.Listener, h Handler) error {
 	defer ln.Close()
 	serving, stop := context.WithCancelCause(drain)
@@ -120,7 +119,7 @@ func (s *Server) Serve(ctx, drain context.Context, ln net.Listener, h Handler) e
 		a.each((*conn).drain)
 	})()
 	for {
-		raw, err := accept(ctx, ln)
+		raw, err := ln.Accept()
 		if err != nil {
 			if ctx.Err() == nil {
 				stop(errServerClosed)
@@ -137,32 +136,6 @@ func (s *Server) Serve(ctx, drain context.Context, ln net.Listener, h Handler) e
 			continue
 		}
 		a.wait.Go(func() { a.serve(ctx, raw, leave) })
-	}
-}
-
-// passing tells whether accept may work again soon: the system is short of
-// something, or the connection was gone before it was accepted.
-func passing(err error) bool {
-	for _, errno := range [...]syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED, syscall.EINTR} {
-		if errors.Is(err, errno) {
-			return true
-		}
-	}
-	return false
-}
-
-// accept accepts, and waits a little where the system is short of something.
-func accept(ctx context.Context, ln net.Listener) (net.Conn, error) {
-	for pause := 5 * time.Millisecond; ; pause = min(2*pause, time.Second) {
-		raw, err := ln.Accept()
-		if err == nil || !passing(err) {
-			return raw, err
-		}
-		select {
-		case <-ctx.Done():
-			return nil, err
-		case <-time.After(pause):
-		}
 	}
 }
 

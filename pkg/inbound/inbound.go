@@ -116,6 +116,13 @@ func (p *Proxy) Refused(from netip.AddrPort, why error) {
 	rec.Close(why)
 }
 
+// RefusedPlain records a connection without a tunnel that was not looked at.
+func (p *Proxy) RefusedPlain(from netip.AddrPort, why error) {
+	rec := p.Recorder.Connection(policy.Inbound, from)
+	rec.Flags = "DENY"
+	rec.Close(why)
+}
+
 // Plain serves a connection that came without a tunnel, whose dialled address
 // was to. Nobody is authenticated; policy decides all the same. It takes over c.
 func (p *Proxy) Plain(ctx context.Context, c relay.Conn, to netip.AddrPort) {

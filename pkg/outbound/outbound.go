@@ -105,6 +105,13 @@ func (p *Proxy) Serve(ctx context.Context, c *capture.Conn) {
 	err = p.carry(ctx, d, entry, c, up)
 }
 
+// Refused records a connection of the app that was not looked at.
+func (p *Proxy) Refused(from netip.AddrPort, why error) {
+	rec := p.Recorder.Connection(policy.Outbound, from)
+	rec.Source, rec.Flags = p.Self.Principal, "DENY"
+	rec.Close(why)
+}
+
 // destination is where the app wanted to go: where the listener leads, or where
 // the connection was going before it was redirected.
 func (p *Proxy) destination(c *capture.Conn) (route.Destination, error) {

@@ -5,10 +5,8 @@ package sidecar
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"sync"
 	"time"
 
@@ -150,34 +148,15 @@ func (s *Sidecar) feed(ctx context.Context, g *errgroup.Group) {
 func (s *Sidecar) serve(ctx, drain context.Context, g *errgroup.Group, l *listeners) {
 	g.Go(func() error { return s.server.Serve(ctx, drain, l.hbone.Sockets(), s.inbound.Tunnel) })
 	if l.plain != nil {
-		g.Go(func() error {
-			return s.accept(ctx, l.plain, func(c *capture.Conn) { s.inbound.Plain(drain, c.TCPConn, c.Original) })
-		})
+		plain := newEntrance(l.plain, mostOpenEach, s.inbound.RefusedPlain, func(c *capture.Conn) { s.inbound.Plain(drain, c.TCPConn, c.Original) })
+		g.Go(func() error { return plain.accept(ctx) })
 	}
 	for _, ln := range l.outbound {
-		g.Go(func() error { return s.accept(ctx, ln, func(c *capture.Conn) { s.outbound.Serve(drain, c) }) })
+		app := newEntrance(ln, mostOpen, s.outbound.Refused, func(c *capture.Conn) { s.outbound.Serve(drain, c) })
+		g.Go(func() error { return app.accept(ctx) })
 	}
 	for _, a := range l.admin {
 		g.Go(func() error { return a.serve(ctx) })
-	}
-}
-
-// accept serves connections until ctx ends, then waits for those it started. It
-// takes over ln.
-func (s *Sidecar) accept(ctx context.Context, ln *capture.Listener, serve func(*capture.Conn)) error {
-	defer ln.Close()
-	defer context.AfterFunc(ctx, func() { ln.Close() })()
-	var conns sync.WaitGroup
-	defer conns.Wait()
-	for {
-		c, err := ln.Accept()
-		if err != nil {
-			if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
-				return nil
-			}
-			return fmt.Errorf("accept on %s: %w", ln.Addr(), err)
-		}
-		conns.Go(func() { serve(c.(*capture.Conn)) })
 	}
 }
 
