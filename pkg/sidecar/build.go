@@ -120,10 +120,15 @@ func (s *Sidecar) buildProxies() (err error) {
 	s.tokens = token.New(token.Config{Dial: dialer.DialHost})
 	layers := []inspect.Layer{mcp.New(mcp.Config{Tokens: s.tokens})}
 	reserved := s.reservedPorts()
+	doors, err := s.config.doors()
+	if err != nil {
+		return err
+	}
+	dial := doors.guard(dialer.Dial)
 	limits := inspect.Limits{KeepAlive: time.Duration(s.config.Inspect.KeepAlive)}
 	in := inbound.Config{
 		Self: s.self, Store: s.store, Register: s.register, Recorder: s.recorder, Layers: layers,
-		Dial: dialer.Dial, ReservedPorts: reserved, Logger: s.logger, Limits: limits, ClientCert: s.config.Inbound.ClientCert,
+		Dial: dial, ReservedPorts: reserved, Logger: s.logger, Limits: limits, ClientCert: s.config.Inbound.ClientCert,
 	}
 	if s.demand != nil {
 		in.Find, in.Want = s.demand.Find, s.demand.Want
@@ -148,7 +153,7 @@ func (s *Sidecar) buildProxies() (err error) {
 	}
 	s.outbound, err = outbound.New(outbound.Config{
 		Self: s.self, Store: s.store, Register: s.register, Recorder: s.recorder, Layers: layers,
-		Routes: routes, Balancer: balancer, Tunnels: s.tunnels, Dial: dialer.Dial, ReservedPorts: reserved, Logger: s.logger, Limits: limits,
+		Routes: routes, Balancer: balancer, Tunnels: s.tunnels, Dial: dial, ReservedPorts: reserved, Logger: s.logger, Limits: limits,
 		Find: s.finder(),
 	})
 	return err
