@@ -200,7 +200,7 @@ func readStructured(d *manifest.Document) (key string, m *policypb.AgentPolicy, 
 	name, _ := d.Field("name")
 	namespace, _ := d.Field("namespace")
 	m = &policypb.AgentPolicy{}
-	if err := d.DecodeProto(m); err != nil {
+	if err := d.DecodeProtoWith(m, Spelling()); err != nil {
 		return nameOf(namespace, name), nil, err
 	}
 	if key = nameOf(namespace, name); key == "" {

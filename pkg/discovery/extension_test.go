@@ -137,14 +137,15 @@ func TestExtensionsMerge(t *testing.T) {
 func TestExtensionsThatCannotBeReadAreRejected(t *testing.T) {
 	deep := strings.Repeat(`{"a":`, 200) + "1" + strings.Repeat("}", 200)
 	for fault, r := range map[string]xds.Resource{
-		"type_url":  extension(t, &typedv3.TypedStruct{TypeUrl: AuthorizationType, Value: structOf(t, flat("a", "one"))}),
-		"no value":  extension(t, &typedv3.TypedStruct{TypeUrl: AgentPolicyType}),
-		"at most":   typed(t, fmt.Sprintf(`{"name": %q}`, strings.Repeat("x", maxExtension))),
-		"max depth": typed(t, `{"name": "a", "namespace": "b", "spec": `+deep+`}`),
-		"unknown":   typed(t, `{"name": "a", "namespace": "b", "spec": {"rulez": []}}`),
-		"holds a":   typed(t, `{"apiVersion": "outrigger.dev/v1alpha1", "kind": "Authorization", "metadata": {"name": "a", "namespace": "b"}, "spec": {}}`),
-		"no name":   typed(t, `{"spec": {}}`),
-		"typed_con": {Name: "x", Err: fmt.Errorf("typed_con")},
+		"type_url":                        extension(t, &typedv3.TypedStruct{TypeUrl: AuthorizationType, Value: structOf(t, flat("a", "one"))}),
+		"no value":                        extension(t, &typedv3.TypedStruct{TypeUrl: AgentPolicyType}),
+		"at most":                         typed(t, fmt.Sprintf(`{"name": %q}`, strings.Repeat("x", maxExtension))),
+		"max depth":                       typed(t, `{"name": "a", "namespace": "b", "spec": `+deep+`}`),
+		"unknown":                         typed(t, `{"name": "a", "namespace": "b", "spec": {"rulez": []}}`),
+		"holds a":                         typed(t, `{"apiVersion": "outrigger.dev/v1alpha1", "kind": "Authorization", "metadata": {"name": "a", "namespace": "b"}, "spec": {}}`),
+		"tools is a list without entries": typed(t, `{"name": "a", "namespace": "b", "spec": {"rules": [{"name": "r", "action": "Allow", "mcp": {"methods": ["tools/call"], "tools": []}}]}}`),
+		"no name":                         typed(t, `{"spec": {}}`),
+		"typed_con":                       {Name: "x", Err: fmt.Errorf("typed_con")},
 	} {
 		if _, _, err := readExtension(r); err == nil || !strings.Contains(err.Error(), fault) {
 			t.Errorf("%s: %v", fault, err)

@@ -128,6 +128,7 @@ func TestDocumentErrorsSayWhere(t *testing.T) {
 		{"unknown field", "    action: Allow", "    acton: Allow", 8, "acton", "tools/policy"},
 		{"unknown field beside spec", "kind: AgentPolicy", "kind: AgentPolicy\nspce: {}", 3, "spce", "tools/policy"},
 		{"what only the check finds", "number: 8080", "number: 80800", 5, "spec.ports[0].number", "tools/policy"},
+		{"a list that is empty", "    action: Allow", "    action: Allow\n    mcp: {methods: [tools/call], tools: []}", 9, "tools is a list without entries", "tools/policy"},
 		{"no action", "    action: Allow", "    mode: Enforce", 7, "spec.rules[0].action", "tools/policy"},
 	} {
 		d := documents(t, strings.Replace(policyYAML, test.old, test.new, 1))[0]

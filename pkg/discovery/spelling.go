@@ -18,7 +18,14 @@ import (
 // Spelling is how people write what the protos keep as bytes and messages. Files that
 // a sidecar reads and those that a control plane serves are written alike.
 func Spelling() manifest.ProtoOptions {
-	return manifest.ProtoOptions{Bytes: readBytes, Shorthand: readShorthand}
+	return manifest.ProtoOptions{Bytes: readBytes, Shorthand: readShorthand, Filled: isFilled}
+}
+
+// isFilled tells of a list of an agent policy whether it must have entries where it is
+// written: an empty one looks like "nothing" and would mean "whatever".
+func isFilled(field protoreflect.FullName) bool {
+	name, ours := strings.CutPrefix(string(field), "outrigger.policy.v1alpha1.")
+	return ours && name != "AgentPolicySpec.rules" && name != "AgentPolicySpec.ports" // these allow nothing, and govern nothing
 }
 
 // readBytes reads an IP address: the served messages have no other bytes.

@@ -19,6 +19,9 @@ type ProtoOptions struct {
 	// Shorthand reads a message that was written as text. Nil, or a nil message
 	// without error: the message must be a mapping.
 	Shorthand func(message protoreflect.FullName, text string) (proto.Message, error)
+	// Filled tells of a repeated field whether a list without entries is a mistake.
+	// Protobuf keeps no difference between that and no list. Nil: never.
+	Filled func(field protoreflect.FullName) bool
 }
 
 // DecodeProto fills m as protobuf's JSON mapping reads it, strictly. Several
@@ -112,6 +115,10 @@ func takesNull(f protoreflect.FieldDescriptor) bool {
 func (p *protoDecoder) list(m protoreflect.Message, f protoreflect.FieldDescriptor, entry member) {
 	if entry.value.kind != list {
 		p.mismatch(entry.name, list, entry.value)
+		return
+	}
+	if len(entry.value.items) == 0 && p.options.Filled != nil && p.options.Filled(f.FullName()) {
+		p.fault(entry.line, entry.column, entry.name+" is a list without entries", "write what it is to list, or remove it: without it there is no limit")
 		return
 	}
 	l := m.Mutable(f).List()

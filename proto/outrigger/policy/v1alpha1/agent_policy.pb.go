@@ -1536,6 +1536,11 @@ func (x *ServiceAccount) GetName() string {
 // In a glob, '*' stands for any run of bytes, also none and also across '/'.
 // Every other byte stands for itself, '?' included, except that "\*" is a star
 // and "\\" a backslash. Nothing is trimmed, decoded or case-folded.
+//
+// A list that is absent limits nothing. In YAML, JSON and a TypedStruct a list that is
+// written without entries is a mistake, here and in all of the policy but for rules
+// and ports; who makes the binary message must leave a rule out instead, because
+// there an empty list is an absent one.
 type MCPAttributes struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Methods: exact ("tools/call"), a glob ("tools/*"), or a group.
