@@ -190,7 +190,11 @@ func (c *claims) valid(issuer *policy.Issuer, now time.Time, leeway time.Duratio
 }
 
 func (c *claims) token() *Token {
-	return &Token{Issuer: c.issuer, Subject: c.subject, Claims: c.all, Expires: time.UnixMilli(int64(c.expires * 1000))}
+	t := &Token{Issuer: c.issuer, Subject: c.subject, Claims: c.all, Expires: time.UnixMilli(int64(c.expires * 1000))}
+	if !math.IsNaN(c.before) {
+		t.NotBefore = time.UnixMilli(int64(max(c.before, 0) * 1000))
+	}
+	return t
 }
 
 // Bearer is the token of an Authorization header. present is false if the header

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
@@ -249,8 +250,10 @@ func (v *Verifier) age(control string) time.Duration {
 	return v.config.Refresh
 }
 
+// readFile reads a regular file. To open anything else must not block either: a FIFO
+// that nobody writes to would.
 func readFile(name string) ([]byte, error) {
-	f, err := os.Open(name)
+	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}

@@ -50,6 +50,7 @@ type Token struct {
 	Issuer, Subject string
 	Claims          map[string]any // as JSON; numbers are float64. Not to be changed
 	Expires         time.Time
+	NotBefore       time.Time // zero: at any time before
 }
 
 // A Verifier validates tokens, for any number of goroutines.
@@ -156,7 +157,7 @@ func (v *Verifier) recall(ctx context.Context, f fingerprint, now time.Time) *To
 	if !ok {
 		return nil
 	}
-	if _, generation := v.current(ctx, k.set, now); generation != k.generation || !now.Before(k.token.Expires.Add(v.config.Leeway)) {
+	if _, generation := v.current(ctx, k.set, now); generation != k.generation || !v.isTimely(k.token, now) {
 		v.mu.Lock()
 		delete(v.known, f)
 		v.mu.Unlock()
@@ -164,6 +165,15 @@ func (v *Verifier) recall(ctx context.Context, f fingerprint, now time.Time) *To
 	}
 	return k.token
 }
+
+// isTimely tells whether a token that was valid is so still, by a clock that may have
+// been set back since.
+func (v *Verifier) isTimely(t *Token, now time.Time) bool {
+	return now.Before(v.Ends(t)) && !now.Before(t.NotBefore.Add(-v.config.Leeway))
+}
+
+// Ends is when a token ends, with the leeway that Verify allows.
+func (v *Verifier) Ends(t *Token) time.Time { return t.Expires.Add(v.config.Leeway) }
 
 func (v *Verifier) remember(f fingerprint, k known, now time.Time) {
 	v.mu.Lock()
