@@ -13,7 +13,7 @@ const maxObjects = 1024
 func (e *exchange) identify(c *call, m *message) *refusal {
 	known := c.method
 	switch {
-	case known.name == "notifications/cancelled":
+	case known.name == cancelled:
 		c.subject = idKey(m.Member(m.Params, "requestId"))
 	case known.name == "notifications/progress":
 		c.subject, _ = tokenKey(m.Member(m.Params, "progressToken"))

@@ -138,3 +138,38 @@ func TestADisconnectCancelsOnlyInTheModernEra(t *testing.T) {
 		})
 	}
 }
+
+// Ids are the clients' own: to a server of the modern era, which knows no sessions, a
+// notification that cancels could be about the request of anybody.
+func TestACancellationByNotificationPassesOnlyInTheLegacyEras(t *testing.T) {
+	meta := `"_meta":{"` + metaVersion + `":"` + rev2607 + `","` + metaClientInfo + `":{"name":"t","version":"1"},"` + metaCapabilities + `":{}}`
+	h := newHarness(t, denying(), Config{})
+	h.server = func(*seen) *inspect.Response { return &inspect.Response{Status: 202} }
+	for _, header := range [][]string{nil, {"Mcp-Method: notifications/cancelled"}} {
+		if a := h.send("POST", notify(cancelled, `{"requestId":7,`+meta+`}`), append(header, versionHeader+": "+rev2607)...); a.status != 202 || a.body != "" {
+			t.Errorf("a client of the modern era got %+v", a)
+		}
+	}
+	if len(h.got) != 0 {
+		t.Errorf("the server got %+v", h.got)
+	}
+	h.openSession(rev2506)
+	h.send("POST", rpc("7", "tools/call", `{"name":"safe"}`), sessionHeader+": s")
+	h.send("POST", notify(cancelled, `{"requestId":7}`), sessionHeader+": s")
+	if last := h.got[len(h.got)-1]; !strings.Contains(last.body, cancelled) {
+		t.Errorf("the server got last %+v", last)
+	}
+	told := 0
+	for _, r := range h.records() {
+		if r.MCP.Method != cancelled {
+			continue
+		}
+		modern := r.MCP.Protocol == rev2607
+		if told++; modern == r.Decision.Allowed || modern != strings.Contains(r.Decision.Reason, "closing the response") {
+			t.Errorf("record %d: %+v", told, r)
+		}
+	}
+	if told != 3 {
+		t.Errorf("%d records", told)
+	}
+}

@@ -94,7 +94,7 @@ func (e *exchange) passesNotification(m *message) bool {
 // notification.
 func isServers(name string) bool {
 	switch name {
-	case "notifications/cancelled", "notifications/progress", "notifications/message",
+	case cancelled, "notifications/progress", "notifications/message",
 		"notifications/tools/list_changed", "notifications/prompts/list_changed", "notifications/resources/list_changed",
 		"notifications/resources/updated", "notifications/tasks/status", "notifications/tasks",
 		"notifications/elicitation/complete", "notifications/subscriptions/acknowledged":
@@ -125,7 +125,7 @@ func (e *exchange) foreign(m *message) (problem string) {
 		if !ok || !e.awaits(token) {
 			return "is progress of a request that the caller did not send"
 		}
-	case "notifications/cancelled":
+	case cancelled:
 		id := idKey(m.Member(m.Params, "requestId"))
 		if id == "" || !e.isOpen(id) {
 			return "cancels what the caller was not asked"

@@ -76,6 +76,7 @@ type harness struct {
 	judge  Judge
 	source mesh.Principal
 	port   policy.Port
+	from   string // the client's address
 	layer  inspect.Layer
 	server func(r *seen) *inspect.Response
 	got    []seen // what reached the server
@@ -116,7 +117,7 @@ func newHarness(t testing.TB, judge Judge, c Config) *harness {
 
 // newQuietHarness records nothing.
 func newQuietHarness(t testing.TB, judge Judge, c Config) *harness {
-	h := &harness{t: t, judge: judge, snapshot: 7, source: planner, port: policy.Port{Protocol: policy.ProtocolMCP, Paths: []string{"/mcp"}}}
+	h := &harness{t: t, judge: judge, snapshot: 7, source: planner, from: "127.0.15.21:40000", port: policy.Port{Protocol: policy.ProtocolMCP, Paths: []string{"/mcp"}}}
 	c.Judge = func(*inspect.Exchange) Judge { return h.judge }
 	h.layer = New(c)
 	h.server = func(*seen) *inspect.Response { return jsonReply(200, `{"jsonrpc":"2.0","id":1,"result":{}}`) }
@@ -155,7 +156,8 @@ func (h *harness) exchange(method, body string, header ...string) *inspect.Excha
 	record.Source = h.source
 	return &inspect.Exchange{
 		Conversation: &inspect.Conversation{Direction: policy.Inbound, Source: h.source, Port: h.port, Record: record,
-			Target: policy.Destination{Address: netip.MustParseAddrPort("127.0.15.31:9000")}},
+			Connection: policy.Connection{SourceAddr: netip.MustParseAddrPort(h.from)},
+			Target:     policy.Destination{Address: netip.MustParseAddrPort("127.0.15.31:9000")}},
 		Request: r, Snapshot: 7, Current: h.current,
 	}
 }

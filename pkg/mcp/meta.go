@@ -92,15 +92,23 @@ func (e *exchange) checkOwn() *inspect.Response {
 
 // notOwn tells why a notification is about nothing of the client's own.
 func (e *exchange) notOwn(c *call) (problem string) {
-	if c.kind != notification || e.modern {
+	if c.kind != notification {
 		return ""
 	}
 	switch c.name {
-	case "notifications/cancelled":
+	case cancelled:
+		if e.modern {
+			// Servers that know no sessions could take the id for anybody's (cancellation,
+			// "Transport-Specific Cancellation": no notification is required or expected).
+			return "in revision 2026-07-28 a client cancels by closing the response"
+		}
 		if c.subject == "" || e.session == nil || !e.session.owns(c.subject) {
 			return "it cancels a request that this session did not send"
 		}
 	case "notifications/progress":
+		if e.modern {
+			return "in revision 2026-07-28 only servers tell of progress"
+		}
 		if c.subject == "" || e.session == nil || !e.session.follows(c.subject) {
 			return "it is progress of a request that this session's server did not send"
 		}

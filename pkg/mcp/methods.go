@@ -13,6 +13,9 @@ type method struct {
 	flags flag
 }
 
+// cancelled is the notification that cancels a request, of either side.
+const cancelled = "notifications/cancelled"
+
 type flag uint16
 
 const (
@@ -75,7 +78,7 @@ var methods = [...]method{
 	{name: "notifications/initialized", flags: legacyOnly},
 	{name: "ping", flags: legacyOnly | fromServer},
 	{name: "logging/setLevel", flags: legacyOnly},
-	{name: "notifications/cancelled"},
+	{name: cancelled},
 	{name: "notifications/progress"},
 	{name: "notifications/roots/list_changed", flags: legacyOnly},
 	{name: "notifications/tasks/status", kind: policy.KindTask, param: "taskId", flags: legacyOnly},

@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"sync"
 
-	"github.com/outrigger-mesh/outrigger/pkg/mesh"
 	"github.com/outrigger-mesh/outrigger/pkg/policy"
 )
 
@@ -17,7 +16,7 @@ const maxHandles = 4096
 type owners struct {
 	mu      sync.Mutex // guards what follows
 	of      map[handle]grant
-	handles map[mesh.Principal][]handle // of their owners, in order
+	handles map[holder][]handle // of their owners, in order
 }
 
 // A handle is what a server calls something, or a digest of that.
@@ -41,7 +40,7 @@ type grant struct {
 }
 
 func newOwners() *owners {
-	return &owners{of: map[handle]grant{}, handles: map[mesh.Principal][]handle{}}
+	return &owners{of: map[handle]grant{}, handles: map[holder][]handle{}}
 }
 
 // taskHandle is a task's handle.
@@ -75,12 +74,12 @@ func (o *owners) give(h handle, to grant) {
 		return
 	}
 	o.of[h] = to
-	own := append(o.handles[to.caller.principal], h)
+	own := append(o.handles[to.caller.holder], h)
 	if len(own) > maxHandles {
 		delete(o.of, own[0])
 		own = own[1:]
 	}
-	o.handles[to.caller.principal] = own
+	o.handles[to.caller.holder] = own
 }
 
 // may tells whether who may use the handle: it is theirs, or nobody's that we know.

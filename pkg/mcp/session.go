@@ -37,8 +37,8 @@ type sessionKey struct {
 
 // A session is a legacy MCP session: it belongs to who opened it.
 type session struct {
-	key       sessionKey
-	principal mesh.Principal
+	key    sessionKey
+	holder holder
 
 	mu       sync.Mutex // guards what follows
 	caller   caller     // its token's subject is that of the first token that it was used with
@@ -54,15 +54,25 @@ type session struct {
 	entry  *list.Element
 }
 
-// A caller is whom sessions and handles belong to: the verified workload and, where
+// A holder is the workload that something belongs to or, of a connection on which nobody
+// proved who it is, the address that it came from.
+type holder struct {
+	principal mesh.Principal
+	address   netip.Addr // only without a principal
+}
+
+// A caller is whom sessions and handles belong to: the workload and, where
 // a token was validated, on whose behalf it speaks.
 type caller struct {
-	principal       mesh.Principal
+	holder
 	issuer, subject string // "" without a token
 }
 
 func (e *exchange) caller() caller {
-	c := caller{principal: e.x.Source}
+	c := caller{holder: holder{principal: e.x.Source}}
+	if e.x.Source.IsZero() {
+		c.address = e.x.Connection.SourceAddr.Addr().Unmap()
+	}
 	if e.token != nil {
 		c.issuer, c.subject = e.token.Issuer, e.token.Subject
 	}
@@ -77,7 +87,7 @@ func (s *session) admits(who caller) bool {
 	if s.caller == who {
 		return true
 	}
-	if s.caller.principal != who.principal || s.caller.issuer != "" || s.caller.subject != "" {
+	if s.caller.holder != who.holder || s.caller.issuer != "" || s.caller.subject != "" {
 		return false
 	}
 	s.caller = who

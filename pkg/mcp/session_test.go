@@ -76,7 +76,9 @@ func TestSessionsExpire(t *testing.T) {
 func TestSessionsAreBounded(t *testing.T) {
 	now := time.Now()
 	s := newSessions(Config{Sessions: 10, SessionsPerCaller: 4}.withDefaults())
-	of := func(i int) caller { return caller{principal: mesh.NewPrincipal("td", "ns", fmt.Sprint("sa", i))} }
+	of := func(i int) caller {
+		return caller{holder: holder{principal: mesh.NewPrincipal("td", "ns", fmt.Sprint("sa", i))}}
+	}
 	key := func(c, i int) sessionKey { return sessionKey{id: fmt.Sprint(c, "-", i)} }
 	for c := range 2 {
 		for i := range 6 {
@@ -103,12 +105,12 @@ func TestSessionsAreBounded(t *testing.T) {
 
 func TestOneCallerCannotPushOutAnothersHandles(t *testing.T) {
 	o := newOwners()
-	o.give(handle{id: "mine"}, grant{owner: owner{caller: caller{principal: planner}}})
+	o.give(handle{id: "mine"}, grant{owner: owner{caller: caller{holder: holder{principal: planner}}}})
 	for i := range maxHandles + 10 {
-		o.give(handle{id: fmt.Sprint(i)}, grant{owner: owner{caller: caller{principal: stealer}}})
+		o.give(handle{id: fmt.Sprint(i)}, grant{owner: owner{caller: caller{holder: holder{principal: stealer}}}})
 	}
-	o.give(handle{id: "mine"}, grant{owner: owner{caller: caller{principal: stealer}}})
-	if o.may(handle{id: "mine"}, owner{caller: caller{principal: stealer}}) || !o.may(handle{id: "mine"}, owner{caller: caller{principal: planner}}) || len(o.of) != maxHandles+1 {
+	o.give(handle{id: "mine"}, grant{owner: owner{caller: caller{holder: holder{principal: stealer}}}})
+	if o.may(handle{id: "mine"}, owner{caller: caller{holder: holder{principal: stealer}}}) || !o.may(handle{id: "mine"}, owner{caller: caller{holder: holder{principal: planner}}}) || len(o.of) != maxHandles+1 {
 		t.Errorf("%d handles", len(o.of))
 	}
 }
@@ -154,5 +156,50 @@ func TestStolenSessionIDIsNotRecorded(t *testing.T) {
 	h.recorder.Close()
 	if strings.Contains(h.audit.String(), "very-secret") || h.audit.Len() == 0 {
 		t.Errorf("recorded %s", h.audit.String())
+	}
+}
+
+// Without a certificate nothing but the address tells callers apart.
+func TestSessionsOfTheUnauthenticatedBelongToAnAddress(t *testing.T) {
+	h := newHarness(t, denying(), Config{SessionsPerCaller: 2})
+	h.source = mesh.Principal{}
+	h.from = "10.0.0.1:40000"
+	h.openSession(rev2511)
+	for _, c := range []struct {
+		from    string
+		session string
+		want    int
+	}{
+		{"10.0.0.1:41111", "s", 200},
+		{"[::ffff:10.0.0.1]:41111", "s", 200},
+		{"10.0.0.2:40000", "s", 403},
+	} {
+		h.from = c.from
+		for _, method := range []string{"POST", "GET", "DELETE"} {
+			if method != "POST" && c.want == 200 {
+				continue
+			}
+			body := ""
+			if method == "POST" {
+				body = rpc("1", "ping", "")
+			}
+			if a := h.send(method, body, sessionHeader+": "+c.session); a.status != c.want {
+				t.Errorf("%s from %s: %+v", method, c.from, a)
+			}
+		}
+	}
+	h.from = "10.0.0.2:40000"
+	h.server = func(r *seen) *inspect.Response {
+		return jsonReply(200, `{"jsonrpc":"2.0","id":0,"result":{}}`, inspect.Field{Name: sessionHeader, Value: fmt.Sprint("t", len(h.got))})
+	}
+	for range 5 { // another address has sessions of its own to push out
+		if a := h.send("POST", rpc("0", "initialize", `{}`)); a.status != 200 {
+			t.Fatalf("initialize: %+v", a)
+		}
+	}
+	h.from = "10.0.0.1:40000"
+	h.server = func(*seen) *inspect.Response { return jsonReply(200, `{"jsonrpc":"2.0","id":1,"result":{}}`) }
+	if a := h.send("POST", rpc("1", "ping", ""), sessionHeader+": s"); a.status != 200 {
+		t.Errorf("the session is gone: %+v", a)
 	}
 }

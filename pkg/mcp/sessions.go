@@ -4,8 +4,6 @@ import (
 	"container/list"
 	"sync"
 	"time"
-
-	"github.com/outrigger-mesh/outrigger/pkg/mesh"
 )
 
 // sessions are all that are remembered.
@@ -15,14 +13,14 @@ type sessions struct {
 
 	mu      sync.Mutex // guards what follows
 	all     map[sessionKey]*session
-	swept   time.Time                     // when the idle ones were looked for
-	callers map[mesh.Principal]*list.List // of *session, the longest unused first
+	swept   time.Time             // when the idle ones were looked for
+	callers map[holder]*list.List // of *session, the longest unused first
 }
 
 func newSessions(c Config) *sessions {
 	return &sessions{
 		limit: c.Sessions, perCaller: c.SessionsPerCaller, idle: c.SessionIdle,
-		all: map[sessionKey]*session{}, callers: map[mesh.Principal]*list.List{},
+		all: map[sessionKey]*session{}, callers: map[holder]*list.List{},
 	}
 }
 
@@ -45,7 +43,7 @@ func (t *sessions) enter(key sessionKey, now time.Time) *session {
 func (t *sessions) hold(s *session, now time.Time) {
 	s.used = now
 	s.active++
-	t.callers[s.principal].MoveToBack(s.entry)
+	t.callers[s.holder].MoveToBack(s.entry)
 }
 
 func (t *sessions) leave(s *session, now time.Time) {
@@ -67,22 +65,22 @@ func (t *sessions) open(key sessionKey, who caller, now time.Time) *session {
 		t.hold(s, now)
 		return s
 	}
-	own := t.callers[who.principal]
+	own := t.callers[who.holder]
 	if own == nil {
 		own = list.New()
-		t.callers[who.principal] = own
+		t.callers[who.holder] = own
 	}
 	if own.Len() >= t.perCaller {
 		t.remove(own.Front().Value.(*session))
 	}
 	if len(t.all) >= t.limit && !t.expire(now) {
-		t.drop(who.principal, own)
+		t.drop(who.holder, own)
 		return nil
 	}
-	if t.callers[who.principal] == nil { // its last session made room
-		t.callers[who.principal] = own
+	if t.callers[who.holder] == nil { // its last session made room
+		t.callers[who.holder] = own
 	}
-	s := &session{key: key, principal: who.principal, caller: who}
+	s := &session{key: key, holder: who.holder, caller: who}
 	s.entry = own.PushBack(s)
 	t.all[key] = s
 	t.hold(s, now)
@@ -117,12 +115,12 @@ func (t *sessions) forget(s *session) {
 
 func (t *sessions) remove(s *session) {
 	delete(t.all, s.key)
-	own := t.callers[s.principal]
+	own := t.callers[s.holder]
 	own.Remove(s.entry)
-	t.drop(s.principal, own)
+	t.drop(s.holder, own)
 }
 
-func (t *sessions) drop(who mesh.Principal, own *list.List) {
+func (t *sessions) drop(who holder, own *list.List) {
 	if own.Len() == 0 {
 		delete(t.callers, who)
 	}

@@ -26,6 +26,7 @@ func (e *exchange) respondStream(ctx context.Context, up *inspect.Response) *ins
 		pace:    pace{perSecond: e.config.EventsPerSecond},
 		resumes: e.x.Request.Method == "GET" && e.x.Request.Header.Has("Last-Event-Id"),
 	}
+	e.stream.endWithToken()
 	up.Body = &e.stream
 	up.ContentLength = -1
 	up.Header.Set("X-Accel-Buffering", "no")
@@ -42,6 +43,7 @@ type stream struct {
 	pace     pace
 	resumes  bool     // answers of earlier calls may come
 	endpoint *session // that the stream opened, in revision 2024-11-05
+	expiry   *expiry  // nil: the stream lasts as long as it likes
 
 	framed []byte // the buffer
 	ready  []byte // what of it is to be read
@@ -69,6 +71,7 @@ func (s *stream) Close() error {
 	if s.e.failed == nil {
 		s.e.failed = s.unanswered()
 	}
+	s.expiry.stop()
 	s.e.sessions.forget(s.endpoint)
 	return s.upstream.Close()
 }
@@ -103,6 +106,8 @@ func (s *stream) advance() {
 		err = s.pace.take(s.ctx)
 	}
 	switch {
+	case err != nil && s.expiry.isOver():
+		s.cut(errExpired)
 	case err == io.EOF:
 		s.err = io.EOF
 	case errors.Is(err, jsonrpc.ErrEventTooLarge):
@@ -141,14 +146,17 @@ func (s *stream) pass(event *jsonrpc.Event, data []byte) {
 
 // cut answers what is still to be answered with an error and ends the stream.
 func (s *stream) cut(err error) {
-	s.e.failed = fmt.Errorf("inspect the server's stream: %w", err)
+	code, text := codeInternalError, "the server's response was refused"
+	if s.e.failed = fmt.Errorf("inspect the server's stream: %w", err); errors.Is(err, errExpired) {
+		s.e.failed, code, text = errExpired, codeRefused, errExpired.Error()
+	}
 	for _, c := range s.e.calls {
 		if c.kind != request || c.done {
 			continue
 		}
 		c.done = true
-		c.record.ErrorCode = codeInternalError
-		body := appendError(nil, c.id.Raw, codeInternalError, "the server's response was refused", "")
+		c.record.ErrorCode = code
+		body := appendError(nil, c.id.Raw, code, text, "")
 		s.framed = jsonrpc.AppendEvent(s.framed, &jsonrpc.Event{Type: "message", Data: body, HasData: true, Retry: -1})
 	}
 	s.err = io.EOF
