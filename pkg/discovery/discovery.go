@@ -19,6 +19,7 @@ import (
 	"sync"
 
 	"github.com/outrigger-mesh/outrigger/pkg/mesh"
+	"github.com/outrigger-mesh/outrigger/pkg/pace"
 	"github.com/outrigger-mesh/outrigger/pkg/store"
 	"github.com/outrigger-mesh/outrigger/pkg/xds"
 )
@@ -137,6 +138,7 @@ type batch struct {
 	*Discovery
 	store.Change
 	carrier    string
+	pace       pace.Pace
 	snap       *store.Snapshot // before the batch
 	rejections []xds.Rejection
 }

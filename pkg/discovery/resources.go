@@ -36,6 +36,7 @@ func (b *batch) addresses(updated []xds.Resource, removed []string) {
 		} else {
 			b.note(b.carrier, r.Name, nil)
 		}
+		b.pace.Step()
 	}
 }
 

@@ -28,10 +28,13 @@ type governor struct {
 	most int // what the machine, the cgroup or GOMAXPROCS allows
 	now  int
 	calm int // intervals in which half had sufficed
+
+	version uint64 // of the configuration at the last look
+	changed int    // intervals in a row in which it changed
 }
 
-// run governs until ctx ends.
-func (g *governor) run(ctx context.Context) {
+// run governs until ctx ends. version is the configuration's.
+func (g *governor) run(ctx context.Context, version func() uint64) {
 	g.most = runtime.GOMAXPROCS(0)
 	g.now = g.most
 	if g.most == 1 {
@@ -49,7 +52,8 @@ func (g *governor) run(ctx context.Context) {
 		}
 		u, t := cpuTime(), time.Now()
 		before := g.now
-		if g.decide(float64(u-used) / float64(t.Sub(at))); g.now != before {
+		g.decide(float64(u-used) / float64(t.Sub(at)))
+		if g.accompany(version()); g.now != before {
 			runtime.GOMAXPROCS(g.now)
 		}
 		used, at = u, t
@@ -69,6 +73,19 @@ func (g *governor) decide(busy float64) {
 		}
 	default:
 		g.calm = 0
+	}
+}
+
+// accompany gives a stream of updates a processor beside that of the data path,
+// which would wait for every update else, however little they cost.
+func (g *governor) accompany(version uint64) {
+	if version == g.version {
+		g.changed = 0
+		return
+	}
+	g.version = version
+	if g.changed++; g.changed > 1 {
+		g.now, g.calm = max(g.now, min(2, g.most)), 0
 	}
 }
 

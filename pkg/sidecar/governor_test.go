@@ -28,3 +28,28 @@ func TestProcessorsFollowTheLoad(t *testing.T) {
 		}
 	}
 }
+
+func TestUpdatesThatStreamInHaveAProcessorOfTheirOwn(t *testing.T) {
+	g := governor{most: 8, now: 1}
+	for i, step := range []struct {
+		version uint64
+		want    int
+	}{{1, 1}, {1, 1}, {2, 1}, {2, 1}, {3, 1}, {7, 2}, {8, 2}} {
+		g.decide(0.1)
+		if g.accompany(step.version); g.now != step.want {
+			t.Fatalf("step %d: %d processors, want %d", i, g.now, step.want)
+		}
+	}
+	for range calmIntervals {
+		g.decide(0.1)
+		g.accompany(8)
+	}
+	if g.now != 1 {
+		t.Fatalf("%d processors after the stream, want 1", g.now)
+	}
+	one := governor{most: 1, now: 1}
+	one.accompany(1)
+	if one.accompany(2); one.now != 1 {
+		t.Fatalf("%d processors of one", one.now)
+	}
+}

@@ -132,7 +132,10 @@ func (s *Sidecar) feed(ctx context.Context, g *errgroup.Group) {
 		g.Go(func() error { return s.policies.Run(ctx) })
 	}
 	g.Go(func() error { s.register.Run(ctx); return nil })
-	g.Go(func() error { new(governor).run(ctx); return nil })
+	g.Go(func() error {
+		new(governor).run(ctx, func() uint64 { return s.store.Snapshot().Version() })
+		return nil
+	})
 	g.Go(func() error { // open tunnels are checked again when roots, certificates or revocations change
 		return s.mutual.Watch(ctx, func() {
 			s.server.Recheck()

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/outrigger-mesh/outrigger/pkg/mesh"
+	"github.com/outrigger-mesh/outrigger/pkg/pace"
 	"github.com/outrigger-mesh/outrigger/pkg/policy"
 )
 
@@ -16,20 +17,23 @@ import (
 type builder struct {
 	*Snapshot
 	edit *edit
+	pace pace.Pace
 }
 
 func newBuilder(last *Snapshot) *builder {
 	next := *last
 	next.version++
-	return &builder{&next, new(edit)}
+	return &builder{Snapshot: &next, edit: new(edit)}
 }
 
 func (b *builder) apply(c Change) {
 	for uid, w := range c.Workloads {
 		b.workload(uid, w)
+		b.pace.Step()
 	}
 	for name, svc := range c.Services {
 		b.service(name, svc)
+		b.pace.Step()
 	}
 	changed := false
 	for name, a := range c.Authorizations {
@@ -171,7 +175,7 @@ func (b *builder) retractAddresses(w, next *mesh.Workload) {
 	}
 	for _, a := range w.Addresses {
 		if !claims(next, w.Network, a) {
-			retract(b.edit, &b.addresses, addressKey(mesh.NetworkAddress{Network: w.Network, Address: a}), w)
+			retract(b.edit, &b.addresses, addressKey(mesh.NetworkAddress{Network: w.Network, Address: a}), w, compareWorkloads)
 		}
 	}
 }
@@ -202,7 +206,7 @@ func (b *builder) service(name mesh.Name, svc *mesh.Service) {
 		return
 	}
 	if old != nil {
-		retract(b.edit, &b.hostnames, old.Hostname, old)
+		retract(b.edit, &b.hostnames, old.Hostname, old, compareServices)
 		for _, v := range old.VIPs {
 			b.retractVIP(v, old)
 		}
@@ -230,7 +234,7 @@ func (b *builder) claimVIP(v mesh.VIP, svc *mesh.Service) {
 
 func (b *builder) retractVIP(v mesh.VIP, svc *mesh.Service) {
 	key, ok := prefixKey(v)
-	if ok && retract(b.edit, &b.vips, key, svc) && key.bits < exact {
+	if ok && retract(b.edit, &b.vips, key, svc, compareServices) && key.bits < exact {
 		ranges := *b.ranges
 		ranges[key.bits]--
 		b.ranges = &ranges
@@ -272,45 +276,4 @@ func (b *builder) tidy(name mesh.Name, g *group) {
 	if g.service == nil && g.members.size == 0 {
 		b.services.remove(b.edit, name)
 	}
-}
-
-// claim adds v to the list of key, in its place, unless it is there.
-func claim[K, V comparable](e *edit, x *index[K, []V], key K, v V, compare func(a, b V) int) (added bool) {
-	list, _ := x.get(key)
-	if slices.Contains(list, v) {
-		return false
-	}
-	i, _ := slices.BinarySearchFunc(list, v, compare)
-	next := make([]V, 0, len(list)+1)
-	next = append(append(append(next, list[:i]...), v), list[i:]...)
-	x.put(e, key, next)
-	return true
-}
-
-// exchange puts v, in its place, where old is in the list of key.
-func exchange[K, V comparable](e *edit, x *index[K, []V], key K, old, v V, compare func(a, b V) int) {
-	list, _ := x.get(key)
-	next := make([]V, 0, len(list))
-	for _, other := range list {
-		if other != old && other != v {
-			next = append(next, other)
-		}
-	}
-	i, _ := slices.BinarySearchFunc(next, v, compare)
-	x.put(e, key, slices.Insert(next, i, v))
-}
-
-// retract takes v off the list of key.
-func retract[K, V comparable](e *edit, x *index[K, []V], key K, v V) (removed bool) {
-	list, _ := x.get(key)
-	i := slices.Index(list, v)
-	switch {
-	case i < 0:
-		return false
-	case len(list) == 1:
-		x.remove(e, key)
-	default:
-		x.put(e, key, slices.Concat(list[:i], list[i+1:]))
-	}
-	return true
 }

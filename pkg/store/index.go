@@ -34,7 +34,9 @@ type entry[K comparable, V any] struct {
 
 // An edit is one Apply. Nodes that it made are not visible to readers yet, and
 // it changes them in place.
-type edit struct{ _ byte }
+type edit struct {
+	lists map[[2]any]bool // long lists that it made, by index and key
+}
 
 const (
 	levelBits = 5
