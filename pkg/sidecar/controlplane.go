@@ -23,6 +23,9 @@ func (c freshCredentials) ClientHandshake(ctx context.Context, authority string,
 	if err != nil {
 		return nil, nil, err
 	}
+	if name := now.Info().ServerName; name != "" {
+		authority = name // gRPC knows the address only
+	}
 	return now.ClientHandshake(ctx, authority, raw)
 }
 

@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/outrigger-mesh/outrigger/pkg/discovery"
+	"github.com/outrigger-mesh/outrigger/pkg/identity"
 )
 
 // stockIstiod ends the stream of who asks it for our type, with istiod 1.31's words.
@@ -110,5 +111,24 @@ func TestAStockIstiodIsMetWithWhatToDo(t *testing.T) {
 	}
 	if !strings.Contains(facts["control plane"], "api generator is restricted") {
 		t.Errorf("istiod's own words are lost: %s", facts["control plane"])
+	}
+}
+
+func TestTheNameOfTheControlPlaneIsTheOneConfigured(t *testing.T) {
+	address, root := stockIstiod{}.start(t)
+	for name, wrong := range map[string]bool{"example.com": false, "istiod.istio-system.svc": true} {
+		raw, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := freshCredentials{&identity.ControlPlane{Address: "10.0.0.1:15012", RootCA: root, ServerName: name}}
+		conn, _, err := c.ClientHandshake(t.Context(), "10.0.0.1:15012", raw)
+		if (err != nil) != wrong {
+			t.Errorf("as %s: %v", name, err)
+		}
+		if err == nil {
+			conn.Close()
+		}
+		raw.Close()
 	}
 }
