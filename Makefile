@@ -63,7 +63,7 @@ fuzz: ## Run every fuzz target for FUZZTIME (10s) each
 	@FUZZTIME='$(FUZZTIME)' .ci/fuzz
 
 .PHONY: bench
-bench: build ## Measure calls, MCP policy and tunnels through a pair beside other pairs; BENCH=--quick, BENCH='hbone --only echo'
+bench: build ## Measure calls, MCP policy, tunnels and streamed updates through a pair beside other pairs; BENCH=--quick, BENCH=updates
 	go run ./pkg/meshtest/bench --programs bin $(BENCH)
 
 .PHONY: microbench

@@ -6,6 +6,7 @@
 //	go run ./pkg/meshtest/bench --programs bin calls       tools/call through the demo's mesh
 //	go run ./pkg/meshtest/bench --programs bin mcp         what it costs to govern MCP
 //	go run ./pkg/meshtest/bench --programs bin hbone       connections in tunnels
+//	go run ./pkg/meshtest/bench --programs bin updates     messages while 10,000 updates a second stream in
 package main
 
 import (
@@ -21,6 +22,7 @@ import (
 
 	"github.com/outrigger-mesh/outrigger/pkg/meshtest/bench/baseline"
 	"github.com/outrigger-mesh/outrigger/pkg/meshtest/bench/tunnels"
+	"github.com/outrigger-mesh/outrigger/pkg/meshtest/bench/updates"
 )
 
 func main() {
@@ -48,6 +50,10 @@ func run(ctx context.Context, args []string) error {
 			return baseline.App(ctx, args[1:])
 		case "mcp-app":
 			return baseline.MCPApp(ctx, args[1:])
+		case "updates-plane":
+			return tunnels.UpdatesPlane(ctx, args[1:])
+		case "updates-sink":
+			return updates.Sink(ctx, args[1])
 		case "spin":
 			return baseline.Spin(ctx)
 		case "side":
@@ -74,8 +80,10 @@ func run(ctx context.Context, args []string) error {
 		return s.measureMCP(ctx, rest)
 	case "hbone":
 		return s.measureTunnels(ctx, rest)
+	case "updates":
+		return s.measureUpdates(ctx, rest)
 	case "":
-		for _, measure := range []func(context.Context, []string) error{s.measureCalls, s.measureMCP, s.measureTunnels} {
+		for _, measure := range []func(context.Context, []string) error{s.measureCalls, s.measureMCP, s.measureTunnels, s.measureUpdates} {
 			if err := measure(ctx, nil); err != nil {
 				return err
 			}
@@ -83,7 +91,7 @@ func run(ctx context.Context, args []string) error {
 		}
 		return nil
 	}
-	return fmt.Errorf("nothing is called %q to measure: calls, mcp and hbone are", what)
+	return fmt.Errorf("nothing is called %q to measure: calls, mcp, hbone and updates are", what)
 }
 
 // side is one process of a pair that the sidecars are compared with.
@@ -147,6 +155,22 @@ func (s *settings) measureMCP(ctx context.Context, args []string) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
 	defer cancel()
 	return tunnels.RunMCP(ctx, c, os.Stdout)
+}
+
+func (s *settings) measureUpdates(ctx context.Context, args []string) error {
+	c := s.config()
+	c.Echo *= 4
+	flags := flag.NewFlagSet("updates", flag.ContinueOnError)
+	flags.IntVar(&c.Rounds, "rounds", c.Rounds, "rounds; the ways take turns in each")
+	flags.DurationVar(&c.Echo, "time", c.Echo, "how long messages are sent in each round")
+	flags.Func("only", "comma-separated parts of the names of scenarios", list(&c.Only))
+	flags.BoolVar(&c.Spin, "spin", c.Spin, "keep the CPUs from sleeping, by idle-class spinners")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
+	defer cancel()
+	return tunnels.RunUpdates(ctx, c, os.Stdout)
 }
 
 func (s *settings) measureTunnels(ctx context.Context, args []string) error {

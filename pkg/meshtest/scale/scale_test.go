@@ -26,7 +26,6 @@ import (
 	"github.com/outrigger-mesh/outrigger/pkg/store"
 	"github.com/outrigger-mesh/outrigger/pkg/xds"
 	securitypb "github.com/outrigger-mesh/outrigger/proto/istio/security"
-	workloadpb "github.com/outrigger-mesh/outrigger/proto/istio/workload"
 )
 
 // senderTo names, to a process that is only to send updates, where to.
@@ -40,25 +39,9 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// The goals' mesh.
-const (
-	workloads = 100_000
-	services  = 10_000
-	perSecond = 10_000 // updates
-)
-
 var self = mesh.Self{
 	Principal: mesh.NewPrincipal("cluster.local", "namespace-1", "account-0"), Name: "deployment-1-7d4b9c5f6-00001", Namespace: "namespace-1",
-	ClusterID: "Kubernetes", Addresses: []netip.Addr{address(10, 1)}, Labels: map[string]string{},
-}
-
-func address(base byte, i int) netip.Addr {
-	return netip.AddrFrom4([4]byte{base, byte(i >> 16), byte(i >> 8), byte(i)})
-}
-
-func serviceName(i int) (namespace, hostname string) {
-	namespace = fmt.Sprint("namespace-", i%200)
-	return namespace, fmt.Sprintf("service-%d.%s.svc.cluster.local", i, namespace)
+	ClusterID: "Kubernetes", Addresses: []netip.Addr{Address(10, 1)}, Labels: map[string]string{},
 }
 
 func pack(b testing.TB, name string, m proto.Message) xds.Resource {
@@ -70,34 +53,22 @@ func pack(b testing.TB, name string, m proto.Message) xds.Resource {
 }
 
 func service(b testing.TB, i int) xds.Resource {
-	namespace, hostname := serviceName(i)
-	return pack(b, namespace+"/"+hostname, &workloadpb.Address{Type: &workloadpb.Address_Service{Service: &workloadpb.Service{
-		Name: fmt.Sprint("service-", i), Namespace: namespace, Hostname: hostname,
-		Addresses: []*workloadpb.NetworkAddress{{Address: address(11, i).AsSlice()}},
-		Ports:     []*workloadpb.Port{{ServicePort: 80, TargetPort: 8080, AppProtocol: workloadpb.AppProtocol_HTTP11}},
-	}}})
+	name, m := Service(i)
+	return pack(b, name, m)
 }
 
 func workload(b testing.TB, i int, revision string) xds.Resource {
-	namespace, hostname := serviceName(i % services)
-	name := fmt.Sprintf("deployment-%d-7d4b9c5f6-%05x", i/10, i)
-	w := &workloadpb.Workload{
-		Uid: "Kubernetes//Pod/" + namespace + "/" + name, Name: name, Namespace: namespace, ServiceAccount: fmt.Sprint("account-", i/10),
-		Addresses: [][]byte{address(10, i).AsSlice()}, TunnelProtocol: workloadpb.TunnelProtocol_HBONE, ClusterId: "Kubernetes",
-		CanonicalName: fmt.Sprint("deployment-", i/10), CanonicalRevision: revision, WorkloadName: fmt.Sprint("deployment-", i/10),
-		Node: fmt.Sprint("node-", i/50), Locality: &workloadpb.Locality{Region: "region", Zone: "zone"},
-		Services: map[string]*workloadpb.PortList{namespace + "/" + hostname: {Ports: []*workloadpb.Port{{ServicePort: 80, TargetPort: 8080}}}},
-	}
-	return pack(b, w.Uid, &workloadpb.Address{Type: &workloadpb.Address_Workload{Workload: w}})
+	name, m := Workload(i, revision)
+	return pack(b, name, m)
 }
 
 // everything is what a control plane sends first.
 func everything(b testing.TB) []xds.Resource {
-	all := make([]xds.Resource, 0, workloads+services)
-	for i := range services {
+	all := make([]xds.Resource, 0, Workloads+Services)
+	for i := range Services {
 		all = append(all, service(b, i))
 	}
-	for i := range workloads {
+	for i := range Workloads {
 		all = append(all, workload(b, i, "v1"))
 	}
 	return all
@@ -132,7 +103,7 @@ func heap() uint64 {
 // BenchmarkLoad decodes, checks and takes in the whole mesh; the goals are 2 s and 250 MB.
 func BenchmarkLoad(b *testing.B) {
 	all := everything(b)
-	for _, batch := range []int{workloads + services, 1000} {
+	for _, batch := range []int{Workloads + Services, 1000} {
 		b.Run(fmt.Sprint("batch=", batch), func(b *testing.B) {
 			var d *discovery.Discovery
 			var st *store.Store
@@ -186,14 +157,14 @@ func BenchmarkAuthorizationChange(b *testing.B) {
 // and are thrown away (what the measurement itself costs), and updates. What is
 // told is the median of the iterations.
 func BenchmarkStream(b *testing.B) {
-	d, st := load(b, everything(b), workloads)
+	d, st := load(b, everything(b), Workloads)
 	routes, err := route.New(route.Config{Self: &self})
 	if err != nil {
 		b.Fatal(err)
 	}
-	updates := make([][]xds.Resource, perSecond)
+	updates := make([][]xds.Resource, PerSecond)
 	for i := range updates {
-		updates[i] = []xds.Resource{workload(b, i*7919%workloads, "v2")}
+		updates[i] = []xds.Resource{workload(b, i*7919%Workloads, "v2")}
 	}
 	apply := func(u []xds.Resource) { d.Apply(discovery.AddressType, u, nil, false) }
 	var quiet, thrown, busy, visible []time.Duration
@@ -252,8 +223,8 @@ func send(to string) {
 	}
 	defer c.Close()
 	start := time.Now()
-	for i := range perSecond {
-		time.Sleep(time.Until(start.Add(time.Duration(i) * time.Second / perSecond)))
+	for i := range PerSecond {
+		time.Sleep(time.Until(start.Add(time.Duration(i) * time.Second / PerSecond)))
 		if err := binary.Write(c, binary.LittleEndian, time.Now().UnixNano()); err != nil {
 			log.Fatal(err)
 		}
@@ -306,7 +277,7 @@ func exchange(b *testing.B, st *store.Store, routes *route.Resolver, long time.D
 	message := make([]byte, 1024)
 	for i, end := 0, time.Now().Add(long); time.Now().Before(end); i++ {
 		time.Sleep(time.Millisecond)
-		to := route.Destination{Address: netip.AddrPortFrom(address(11, i*7919%services), 80)}
+		to := route.Destination{Address: netip.AddrPortFrom(Address(11, i*7919%Services), 80)}
 		start := time.Now()
 		snap := st.Snapshot()
 		rt, err := routes.Resolve(snap, to)
