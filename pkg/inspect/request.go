@@ -13,7 +13,7 @@ type incoming struct {
 	request  Request
 	body     body
 	owner    requestBody
-	fields   [24]Field
+	fields   [16]Field
 	http10   bool
 	expects  bool // "100-continue" waits for an answer
 }

@@ -35,8 +35,10 @@ type EventReader struct {
 
 	buf        []byte // unread input
 	start, end int
-	begun      bool // the byte order mark was looked for
-	afterCR    bool // an LF that comes next belongs to the last line end
+	busy       bool   // the last read filled buf: there is more at once
+	silent     []byte // the small one, while buf is a large one
+	begun      bool   // the byte order mark was looked for
+	afterCR    bool   // an LF that comes next belongs to the last line end
 	line       []byte
 	data       []byte // what event.Data began in
 	event      Event
@@ -53,12 +55,15 @@ func NewEventReader(r io.Reader, max int) *EventReader {
 
 const (
 	eventBuffer   = 4096
+	silentBuffer  = 512 // while it waits for what comes next
 	maxKeptLine   = 32 << 10
 	maxPooledLine = 4 << 20
 )
 
 // Reset makes the reader read another stream, with the memory it has.
 func (r *EventReader) Reset(from io.Reader) {
+	r.busy = false
+	r.resize()
 	*r = EventReader{r: from, max: r.max, buf: r.buf, line: giveBack(r.line), data: giveBack(r.data), finished: true}
 }
 
@@ -217,9 +222,7 @@ func (r *EventReader) fill() error {
 	if r.err != nil {
 		return r.err
 	}
-	if r.buf == nil {
-		r.buf = make([]byte, eventBuffer)
-	}
+	r.resize()
 	r.start, r.end = 0, 0
 	if !r.begun {
 		r.begun = true
@@ -237,7 +240,25 @@ func (r *EventReader) fill() error {
 	if r.end == 0 {
 		return r.err
 	}
+	r.busy = r.end == len(r.buf)
 	return nil
+}
+
+// eventBuffers are for streams that have more to read at once than a silent one keeps
+// room for.
+var eventBuffers = sync.Pool{New: func() any { return new([eventBuffer]byte) }}
+
+// resize makes the buffer as large as what comes is likely to be. Nothing is in it.
+func (r *EventReader) resize() {
+	switch {
+	case r.buf == nil && !r.busy:
+		r.buf = make([]byte, silentBuffer)
+	case r.busy && len(r.buf) < eventBuffer:
+		r.silent, r.buf = r.buf, eventBuffers.Get().(*[eventBuffer]byte)[:]
+	case !r.busy && len(r.buf) == eventBuffer:
+		eventBuffers.Put((*[eventBuffer]byte)(r.buf))
+		r.buf = r.silent
+	}
 }
 
 // skipMark drops U+FEFF if the stream starts with it. It waits for more bytes

@@ -32,15 +32,12 @@ type exchange struct {
 	batch   bool
 	session *session // of the legacy eras; nil if there is none
 
-	body     []byte
-	lent     *lentBody
-	requests *jsonrpc.Parser
-	answers  *jsonrpc.Parser
-	stream   stream
-	in       []byte   // what came back
-	out      []byte   // what goes back
-	failed   error    // why the exchange did not end well
-	unheard  *unheard // what may come back for its stream; nil if nothing can
+	*workspace        // nil while a stream is silent
+	kept       []byte // the body, while it is lent and the workspace is another's
+	lent       *lentBody
+	stream     stream
+	failed     error    // why the exchange did not end well
+	unheard    *unheard // what may come back for its stream; nil if nothing can
 
 	narrow  []span // what the body loses before it goes on
 	asking  policy.Call
@@ -71,15 +68,49 @@ type call struct {
 }
 
 func newExchange(g *governor) *exchange {
-	return &exchange{
-		governor: g,
-		requests: g.newRequestParser(),
-		answers:  g.newAnswerParser(),
+	return &exchange{governor: g}
+}
+
+// A workspace is the memory that an exchange needs while it has a message at hand.
+type workspace struct {
+	requests *jsonrpc.Parser
+	answers  *jsonrpc.Parser
+	body     []byte
+	in       []byte // what came back
+	out      []byte // what goes back
+	framed   []byte // an event that goes back
+}
+
+// work takes a workspace.
+func (e *exchange) work() {
+	if e.workspace != nil {
+		return
 	}
+	if w, ok := e.workspaces.Get().(*workspace); ok {
+		e.workspace = w
+		return
+	}
+	e.workspace = &workspace{requests: e.newRequestParser(), answers: e.newAnswerParser()}
+}
+
+// rest gives the workspace back, because nothing is at hand for a while.
+func (e *exchange) rest() {
+	w := e.workspace
+	if w == nil {
+		return
+	}
+	if e.workspace = nil; e.lent != nil && e.kept == nil {
+		e.kept, w.body = w.body, nil
+	}
+	w.requests.Forget()
+	w.answers.Forget()
+	w.body, w.in, w.out, w.framed = e.small(w.body), e.small(w.in), e.small(w.out), e.small(w.framed)
+	e.workspaces.Put(w)
 }
 
 func (e *exchange) begin(x *inspect.Exchange) {
 	e.x = x
+	e.work()
 	e.judge = e.config.Judge(x)
 	e.terms = e.judge.Terms(x.Direction, x.Target)
 	e.time = time.Now()
@@ -99,12 +130,12 @@ func (e *exchange) end(err error) {
 	e.resumable.remove(e.unheard)
 	if e.lent != nil {
 		e.lent.revoke()
+		e.lent = nil
 	}
+	e.rest()
 	if e.stream.events != nil {
 		e.stream.events.Reset(nil)
 	}
-	e.requests.Forget()
-	e.answers.Forget()
 	clear(e.calls)
 	clear(e.records)
 	clear(e.values)
@@ -112,8 +143,7 @@ func (e *exchange) end(err error) {
 	clear(e.header)
 	g := e.governor
 	*e = exchange{
-		governor: g, requests: e.requests, answers: e.answers, stream: stream{events: e.stream.events}, header: e.header,
-		body: g.small(e.body), in: g.small(e.in), out: g.small(e.out),
+		governor: g, stream: stream{events: e.stream.events}, header: e.header,
 		one: call{asked: smallAsked(e.one.asked)}, calls: e.calls[:0], records: e.records[:0], values: e.values[:0], narrow: e.narrow[:0],
 	}
 	g.exchanges.Put(e)

@@ -107,8 +107,10 @@ type governor struct {
 	locations *locations
 	mirrors   *mirrors
 	resumable *resumable
-	exchanges sync.Pool // of *exchange
-	large     sync.Pool // of *[]byte, for what does not fit an exchange's own buffers
+
+	exchanges  sync.Pool // of *exchange
+	workspaces sync.Pool // of *workspace
+	large      sync.Pool // of *[]byte, for what does not fit an exchange's own buffers
 
 	params, result, reply *jsonrpc.Shape
 }

@@ -45,9 +45,8 @@ type stream struct {
 	endpoint *session // that the stream opened, in revision 2024-11-05
 	expiry   *expiry  // nil: the stream lasts as long as it likes
 
-	framed []byte // the buffer
-	ready  []byte // what of it is to be read
-	err    error  // after ready
+	ready []byte // what is to be read of the exchange's framed
+	err   error  // after ready
 }
 
 // errUninspected means that a stream was cut because of what it carried.
@@ -100,8 +99,9 @@ func (s *stream) unanswered() error {
 
 // advance reads one event and frames what of it goes on.
 func (s *stream) advance() {
-	s.framed = s.e.small(s.framed)
+	s.e.rest()
 	event, err := s.events.Next()
+	s.e.work()
 	if err == nil {
 		err = s.pace.take(s.ctx)
 	}
@@ -115,7 +115,7 @@ func (s *stream) advance() {
 	case err != nil:
 		s.err = err
 	case event.Comment:
-		s.framed = jsonrpc.AppendEvent(s.framed, &event)
+		s.e.framed = jsonrpc.AppendEvent(s.e.framed, &event)
 	case event.Type == "endpoint":
 		if s.opensEndpoint(event.Data) {
 			s.pass(&event, nil)
@@ -127,7 +127,7 @@ func (s *stream) advance() {
 	default:
 		s.message(&event)
 	}
-	s.ready = s.framed
+	s.ready = s.e.framed
 }
 
 func (s *stream) pass(event *jsonrpc.Event, data []byte) {
@@ -138,10 +138,10 @@ func (s *stream) pass(event *jsonrpc.Event, data []byte) {
 	if len(data) > 0 {
 		event.Data = data
 	}
-	if need := len(event.Data) + 128 + len(event.ID) + len(event.Type); cap(s.framed)-len(s.framed) < need && len(s.framed) == 0 {
-		s.framed = s.e.room(s.framed, need)
+	if need := len(event.Data) + 128 + len(event.ID) + len(event.Type); cap(s.e.framed)-len(s.e.framed) < need && len(s.e.framed) == 0 {
+		s.e.framed = s.e.room(s.e.framed, need)
 	}
-	s.framed = jsonrpc.AppendEvent(s.framed, event)
+	s.e.framed = jsonrpc.AppendEvent(s.e.framed, event)
 }
 
 // cut answers what is still to be answered with an error and ends the stream.
@@ -157,7 +157,7 @@ func (s *stream) cut(err error) {
 		c.done = true
 		c.record.ErrorCode = code
 		body := appendError(nil, c.id.Raw, code, text, "")
-		s.framed = jsonrpc.AppendEvent(s.framed, &jsonrpc.Event{Type: "message", Data: body, HasData: true, Retry: -1})
+		s.e.framed = jsonrpc.AppendEvent(s.e.framed, &jsonrpc.Event{Type: "message", Data: body, HasData: true, Retry: -1})
 	}
 	s.err = io.EOF
 }
