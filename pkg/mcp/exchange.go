@@ -142,10 +142,11 @@ func (e *exchange) end(err error) {
 	clear(e.narrow)
 	clear(e.header)
 	g := e.governor
-	*e = exchange{
-		governor: g, stream: stream{events: e.stream.events}, header: e.header,
-		one: call{asked: smallAsked(e.one.asked)}, calls: e.calls[:0], records: e.records[:0], values: e.values[:0], narrow: e.narrow[:0],
-	}
+	events, header, asked := e.stream.events, e.header, smallAsked(e.one.asked)
+	calls, records, values, narrow := e.calls[:0], e.records[:0], e.values[:0], e.narrow[:0]
+	*e = exchange{}
+	e.governor, e.stream.events, e.header, e.one.asked = g, events, header, asked
+	e.calls, e.records, e.values, e.narrow = calls, records, values, narrow
 	g.exchanges.Put(e)
 }
 

@@ -55,38 +55,43 @@ type series struct {
 
 // series finds the counters of a connection. Past the limit all new label sets
 // share one per reporter and security policy, so that memory stays bounded.
+//
+// Keys are large. They are kept off the stack, which would have to grow for the first
+// call of a connection and stay that large while the connection idles.
 func (m *metrics) series(c *Connection) *series {
 	k := keyOf(c)
 	m.mu.RLock()
-	s := m.traffic[k]
+	s := m.traffic[*k]
 	m.mu.RUnlock()
-	if s != nil {
-		return s
+	if s == nil {
+		s = m.newSeries(k)
 	}
+	return s
+}
+
+func (m *metrics) newSeries(k *seriesKey) *series {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if len(m.traffic) >= m.limit {
 		k = k.overflowed()
 	}
-	if s := m.traffic[k]; s != nil {
+	if s := m.traffic[*k]; s != nil {
 		return s
 	}
-	v := k.values
+	s := &series{values: k.values}
+	v := s.values[:]
 	v[atSourcePrincipal], v[atDestinationPrincipal] = or(v[atSourcePrincipal], k.source.String()), or(v[atDestinationPrincipal], k.destination.String())
 	for i := range v {
 		v[i] = or(valid(v[i]), unknown)
 	}
-	s = &series{
-		values: v,
-		opened: m.opened.WithLabelValues(v[:]...), closed: m.closed.WithLabelValues(v[:]...),
-		received: m.received.WithLabelValues(v[:]...), sent: m.sent.WithLabelValues(v[:]...),
-	}
-	m.traffic[k] = s
+	s.opened, s.closed = m.opened.WithLabelValues(v...), m.closed.WithLabelValues(v...)
+	s.received, s.sent = m.received.WithLabelValues(v...), m.sent.WithLabelValues(v...)
+	m.traffic[*k] = s
 	return s
 }
 
-func keyOf(c *Connection) seriesKey {
-	k := seriesKey{source: c.Source, destination: c.Destination}
+func keyOf(c *Connection) *seriesKey {
+	k := &seriesKey{source: c.Source, destination: c.Destination}
 	v := &k.values
 	v[atReporter] = reporterName(c.Direction)
 	v.workload(atSource, atSourceLocality, c.SourceWorkload)
@@ -108,8 +113,8 @@ func (v *labelValues) workload(at, locality int, w *mesh.Workload) {
 	v[locality], v[locality+1] = w.Locality.Region, w.Locality.Zone
 }
 
-func (k seriesKey) overflowed() seriesKey {
-	var o seriesKey
+func (k *seriesKey) overflowed() *seriesKey {
+	o := new(seriesKey)
 	for i := range o.values {
 		o.values[i] = overflow
 	}
