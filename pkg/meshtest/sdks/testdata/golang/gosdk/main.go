@@ -50,6 +50,10 @@ func serve(port, journal, transport string) error {
 		func(context.Context, *mcp.CallToolRequest, map[string]any) (*mcp.CallToolResult, any, error) {
 			return text("done"), nil, plan.Journal(journal, "danger")
 		})
+	mcp.AddTool(s, &mcp.Tool{Name: "slow", Description: "Takes its time"},
+		func(ctx context.Context, _ *mcp.CallToolRequest, _ map[string]any) (*mcp.CallToolResult, any, error) {
+			return text("done"), nil, plan.Slow(ctx, journal)
+		})
 	read := func(text string) mcp.ResourceHandler {
 		return func(_ context.Context, r *mcp.ReadResourceRequest) (*mcp.ReadResourceResult, error) {
 			if text != "public" {
@@ -72,11 +76,14 @@ func serve(port, journal, transport string) error {
 		return &mcp.GetPromptResult{Messages: []*mcp.PromptMessage{{Role: "user", Content: &mcp.TextContent{Text: "hello"}}}}, nil
 	})
 	same := func(*http.Request) *mcp.Server { return s }
-	var handler http.Handler = mcp.NewStreamableHTTPHandler(same, &mcp.StreamableHTTPOptions{Stateless: transport == "stateless"})
+	var handler http.Handler = mcp.NewStreamableHTTPHandler(same, &mcp.StreamableHTTPOptions{Stateless: transport == "stateless", PropagateRequestCancellation: true})
 	if transport == "sse" {
 		handler = mcp.NewSSEHandler(same, nil)
 	}
-	return http.ListenAndServe("127.0.0.1:"+port, handler)
+	at := &http.Server{Addr: "127.0.0.1:" + port, Handler: handler, Protocols: new(http.Protocols)}
+	at.Protocols.SetHTTP1(true)
+	at.Protocols.SetUnencryptedHTTP2(true)
+	return at.ListenAndServe()
 }
 
 func call(url, transport, text string) error {

@@ -62,6 +62,10 @@ func serve(port, journal, transport string) error {
 			return mcp.NewGetPromptResult("", []mcp.PromptMessage{mcp.NewPromptMessage(mcp.RoleUser, mcp.NewTextContent(name))}), plan.Journal(journal, "prompt "+name)
 		})
 	}
+	s.AddTool(mcp.NewTool("slow", mcp.WithDescription("Takes its time")),
+		func(ctx context.Context, _ mcp.CallToolRequest) (*mcp.CallToolResult, error) {
+			return mcp.NewToolResultText("done"), plan.Slow(ctx, journal)
+		})
 	s.AddPrompt(mcp.NewPrompt("greet"), func(context.Context, mcp.GetPromptRequest) (*mcp.GetPromptResult, error) {
 		return mcp.NewGetPromptResult("", []mcp.PromptMessage{mcp.NewPromptMessage(mcp.RoleUser, mcp.NewTextContent("hello"))}), nil
 	})

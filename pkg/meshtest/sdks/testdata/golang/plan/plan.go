@@ -3,8 +3,11 @@
 package plan
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"os"
+	"time"
 )
 
 // A Call is one step: exactly one of Tool, Resource and Prompt is set.
@@ -64,4 +67,22 @@ func Journal(file, tool string) error {
 	defer f.Close()
 	_, err = f.WriteString(tool + "\n")
 	return err
+}
+
+// Slow runs until the file beside the journal is there that releases it, or until ctx
+// ends, and journals which it was.
+func Slow(ctx context.Context, journal string) error {
+	if err := Journal(journal, "slow began"); err != nil {
+		return err
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return errors.Join(ctx.Err(), Journal(journal, "slow cancelled"))
+		case <-time.After(10 * time.Millisecond):
+		}
+		if _, err := os.Stat(journal + ".release"); err == nil {
+			return Journal(journal, "slow done")
+		}
+	}
 }
