@@ -251,6 +251,7 @@ func (w *World) Call(line []byte) (*Answer, error) {
 	}
 	if e.Certain {
 		a.say("now: %s", spoken(e.Decision))
+		sayNearest(a, &e)
 	} else {
 		a.say("now: not certain, for a rule asks for what the record does not have; without that rule: %s", spoken(e.Decision))
 	}
@@ -259,6 +260,24 @@ func (w *World) Call(line []byte) (*Answer, error) {
 		a.say("the message was refused before policy was asked")
 	}
 	return a, nil
+}
+
+// sayNearest names, of a call that no rule allows, the rule that came closest to
+// it and what it asks for in vain.
+func sayNearest(a *Answer, e *policy.Explanation) {
+	var nearest *policy.RuleOutcome
+	for i := range e.Rules {
+		r := &e.Rules[i]
+		if r.Decides { // a rule denies, however many would allow
+			return
+		}
+		if r.Action == policy.ActionAllow && !r.AuditOnly && len(r.Steps) > 0 && (nearest == nil || len(r.Steps) > len(nearest.Steps)) {
+			nearest = r
+		}
+	}
+	if !e.Decision.Allowed && nearest != nil { // steps end with the first that does not hold
+		a.say("nearest: %s rule %s would allow it but for: %s", nearest.Policy, nearest.Rule, nearest.Steps[len(nearest.Steps)-1].What)
+	}
 }
 
 var actions = map[policy.Action]string{policy.ActionAllow: "Allow", policy.ActionDeny: "Deny", policy.ActionRequire: "Require"}

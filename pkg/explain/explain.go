@@ -20,8 +20,8 @@ import (
 	"github.com/outrigger-mesh/outrigger/pkg/store"
 )
 
-// maxDump is the largest dump that is read, in bytes.
-const maxDump = 512 << 20
+// MaxDump is the largest dump that is read, in bytes.
+const MaxDump = 512 << 20
 
 // A World is what a sidecar knew when its dump was made.
 type World struct {
@@ -50,7 +50,11 @@ type dump struct {
 // Load reads what /config_dump of a sidecar's admin port answers.
 func Load(r io.Reader) (*World, error) {
 	var d dump
-	if err := json.UnmarshalRead(io.LimitReader(r, maxDump), &d); err != nil {
+	all := &io.LimitedReader{R: r, N: MaxDump + 1}
+	if err := json.UnmarshalRead(all, &d); err != nil {
+		if all.N <= 0 {
+			return nil, fmt.Errorf("the configuration dump is longer than %d MiB, the most that is read", MaxDump>>20)
+		}
 		return nil, fmt.Errorf("read the configuration dump: %w; get one with: curl -s localhost:15000/config_dump", err)
 	}
 	w := &World{Pending: d.Pending}

@@ -147,6 +147,8 @@ func TestARecordedCallIsDecidedAgain(t *testing.T) {
 		}
 		if text := strings.Join(a.Lines, "\n"); a.Allowed != allowed || !a.Certain || !*a.Recorded || !strings.Contains(text, "tools/github rule reads (Allow): acts") {
 			t.Errorf("%s: %+v", name, a)
+		} else if near := strings.Contains(text, "nearest: tools/github rule reads would allow it but for: object"); near == allowed {
+			t.Errorf("%s: the nearest rule is said: %v: %s", name, near, text)
 		}
 	}
 	if _, err := w.Call([]byte(`{"event":"connection"}`)); err != ErrNotACall {
