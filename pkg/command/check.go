@@ -23,8 +23,9 @@ func checkCommand() *cobra.Command {
 		Short: "Say what is wrong with policies, mesh files, EnvoyFilters, settings and dumps, offline",
 		Long: `Read files, or all YAML and JSON files of directories, and say of each document what a sidecar would
 say of it: agent policies, authorizations, workloads and services; EnvoyFilters that carry agent
-policies; the settings that ` + "`run --config`" + ` reads; and dumps of /config_dump. Other kinds of Kubernetes
-are named and left alone. Nothing is connected to. The exit status is 1 if anything is wrong.`,
+policies; the settings that ` + "`run --config`" + ` reads; and dumps of /config_dump, up to 512 MiB. Settings
+need not say what a pod's environment does; what is missing is told. Other kinds of Kubernetes are
+named and left alone. Nothing is connected to. The exit status is 1 if anything is wrong.`,
 		Example: `  outrigger check my-policy.yaml deploy/
   kubectl get envoyfilter -n tools github-tools -o yaml | outrigger check -`,
 		Args: cobra.MinimumNArgs(1),
@@ -55,12 +56,7 @@ type checker struct {
 
 func (c *checker) path(path string, in io.Reader) error {
 	if path == "-" {
-		data, err := io.ReadAll(io.LimitReader(in, manifest.MaxBytes+1))
-		if err != nil {
-			return err
-		}
-		c.content("standard input", data)
-		return nil
+		return c.read("standard input", in)
 	}
 	files, err := discovery.Files(path)
 	if err != nil {
@@ -75,11 +71,25 @@ func (c *checker) path(path string, in io.Reader) error {
 }
 
 func (c *checker) file(path string) error {
-	data, err := os.ReadFile(path)
+	f, err := os.Open(path)
 	if err != nil {
 		return err
 	}
-	c.content(path, data)
+	defer f.Close()
+	return c.read(path, f)
+}
+
+// read reads as much as a dump may be long. Of documents, less is taken, and what
+// is too long is named.
+func (c *checker) read(name string, in io.Reader) error {
+	data, err := io.ReadAll(io.LimitReader(in, explain.MaxDump+1))
+	switch {
+	case err != nil:
+		return fmt.Errorf("read %s: %w", name, err)
+	case len(data) > explain.MaxDump:
+		return fmt.Errorf("%s is longer than %d MiB, the most that is read", name, explain.MaxDump>>20)
+	}
+	c.content(name, data)
 	return nil
 }
 
@@ -134,12 +144,7 @@ func (c *checker) document(d *manifest.Document) {
 	case version == "" && kind == "" && !isSettings(d):
 		fmt.Fprintf(c.out, "%s:%d: neither a document with apiVersion and kind nor settings, left alone\n", d.File, d.Line)
 	case version == "" && kind == "":
-		config := sidecar.DefaultConfig()
-		err := d.Decode(&config)
-		if err == nil {
-			err = config.Validate()
-		}
-		c.tell(fmt.Sprintf("%s:%d: settings", d.File, d.Line), err)
+		c.settings(d)
 	case strings.HasPrefix(version, "security.istio.io/"):
 		fmt.Fprintf(c.out, "%s: not checked: istiod and outrigger-control read it, and say what is wrong\n", at)
 	case !strings.HasPrefix(version, "outrigger.dev/"):

@@ -78,9 +78,7 @@ func readPatch(patch *manifest.Document, names []string) (key string, err error)
 	}
 	key, m, err := readStructured(value)
 	if err == nil {
-		if err := Check(m); err != nil {
-			return key, value.Fault(err.Error(), "")
-		}
+		err = CheckIn(value, m)
 	}
 	return key, err
 }
