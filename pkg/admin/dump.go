@@ -1,5 +1,7 @@
 package admin
 
+import "fmt"
+
 // A Dump is the configuration in force in the shape that ztunnel's /config_dump
 // has and istioctl ztunnel-config reads. AgentPolicies is ours. Lists are sorted
 // by the functions that make them. It must hold no key and no token.
@@ -10,7 +12,8 @@ type Dump struct {
 	AgentPolicies []Policy      `json:"agentPolicies"`
 	Carriers      []Carrier     `json:"carriers"`
 	Rejected      []Rejected    `json:"rejected"`
-	Pending       []string      `json:"pending"` // what must arrive before anything is allowed
+	Pending       []string      `json:"pending"`   // what must arrive before anything is allowed
+	Ejections     []Ejection    `json:"ejections"` // what could not be connected to and is left alone for a while
 	Snapshot      uint64        `json:"snapshot"`
 	StaticConfig  any           `json:"staticConfig"`
 	Version       any           `json:"version"`
@@ -152,6 +155,20 @@ type Rejected struct {
 	Carrier string `json:"carrier"`
 	Name    string `json:"name"`
 	Problem string `json:"problem"`
+}
+
+// An Ejection is a workload that is left alone while others can serve, because
+// connections to it kept failing, in a Dump.
+type Ejection struct {
+	WorkloadUID string `json:"workloadUid"`
+	Until       string `json:"until"`
+	Failures    int    `json:"failures"` // since it last worked
+	Problem     string `json:"problem"`  // the last one
+}
+
+// String says it to people.
+func (e Ejection) String() string {
+	return fmt.Sprintf("%s until %s, while others can serve: %d connections failed, the last: %s", e.WorkloadUID, e.Until, e.Failures, e.Problem)
 }
 
 // A Certificate is an identity of ours in a Dump: never its key.

@@ -68,6 +68,11 @@ func (w *World) Outbound(to route.Destination) *Answer {
 		a.say("%v is service %v", to, rt.Service.Key())
 		w.sayEndpoints(a, rt, to)
 	}
+	for _, e := range w.alone {
+		if e.WorkloadUID == rt.Target || rt.Service != nil && w.serves(e.WorkloadUID, rt.Service) {
+			a.say("left alone: %s", e)
+		}
+	}
 	switch {
 	case len(rt.Hops) == 0 && rt.Hostname != "":
 		a.say("%s to %s port %d, as plain TCP", rt.Kind, rt.Hostname, rt.Port)
@@ -100,6 +105,16 @@ func (w *World) sayEndpoints(a *Answer, rt *route.Route, to route.Destination) {
 		slices.Sort(names)
 		a.say("one of %d endpoints, here %s: %s", len(all), rt.Endpoint.Workload.UID, strings.Join(names[:min(len(names), 20)], ", "))
 	}
+}
+
+// serves tells whether a workload is one of a service.
+func (w *World) serves(uid string, svc *mesh.Service) bool {
+	for one := range w.snap.Members(svc.Key()) {
+		if one.UID == uid {
+			return true
+		}
+	}
+	return false
 }
 
 // askSender asks the sidecar's own policies.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -28,6 +29,7 @@ type World struct {
 	self   mesh.Self
 	config sidecar.Config
 	snap   *store.Snapshot
+	alone  []admin.Ejection // what was left alone then
 	routes *route.Resolver
 
 	// Pending is what had not been delivered to the sidecar: while there is any, it
@@ -44,6 +46,7 @@ type dump struct {
 	Policies      []admin.Policy   `json:"policies"`
 	AgentPolicies []admin.Policy   `json:"agentPolicies"`
 	Pending       []string         `json:"pending"`
+	Ejections     []admin.Ejection `json:"ejections"`
 	Config        jsontext.Value   `json:"config"`
 }
 
@@ -71,7 +74,12 @@ func Load(r io.Reader) (*World, error) {
 	if err := w.restore(&d); err != nil {
 		return nil, err
 	}
-	w.routes, err = route.New(route.Config{Self: &w.self, HBONEPort: w.config.HBONEPort(), AllowUnknown: w.config.Outbound.PassthroughUnknown})
+	w.alone = d.Ejections
+	balancer := route.NewBalancer(route.BalancerConfig{Failures: 1, Ejection: 24 * time.Hour, MaxKnown: len(w.alone) + 1})
+	for _, e := range w.alone {
+		balancer.Report(e.WorkloadUID, errors.New(e.Problem))
+	}
+	w.routes, err = route.New(route.Config{Self: &w.self, HBONEPort: w.config.HBONEPort(), AllowUnknown: w.config.Outbound.PassthroughUnknown, Balancer: balancer})
 	return w, err
 }
 

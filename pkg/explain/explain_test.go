@@ -121,6 +121,22 @@ func TestOutboundNamesTheWayAndWhoRefuses(t *testing.T) {
 	}
 }
 
+func TestWhatIsLeftAloneIsSaidAndNotChosen(t *testing.T) {
+	svc := mesh.Name{Namespace: "agents", Hostname: "planner.agents.svc.cluster.local"}
+	w := world(t, func(d *admin.Dump) {
+		other := &mesh.Workload{UID: "another", Name: "planner-1", Namespace: "agents", ServiceAccount: "planner", TrustDomain: "cluster.local", Capacity: 1000,
+			Addresses: []netip.Addr{netip.MustParseAddr("10.1.0.4")}, Tunnel: mesh.TunnelHBONE, Services: map[mesh.Name][]mesh.PortMapping{svc: {{Service: 80, Target: 8080}}}}
+		d.Workloads = append(d.Workloads, admin.Workloads([]*mesh.Workload{other})...)
+		d.Ejections = []admin.Ejection{{WorkloadUID: "another", Until: "2026-11-25T12:00:00Z", Failures: 5, Problem: "connection refused"}}
+	})
+	text := strings.Join(w.Outbound(route.Destination{Hostname: "planner.agents", Port: 80}).Lines, "\n")
+	for _, says := range []string{"one of 2 endpoints, here agent", "left alone: another until 2026-11-25T12:00:00Z", "5 connections failed, the last: connection refused"} {
+		if !strings.Contains(text, says) {
+			t.Errorf("%q is missing in %s", says, text)
+		}
+	}
+}
+
 func TestWhatWasNotAskedForIsNotSaidToBeRefused(t *testing.T) {
 	w := world(t, func(d *admin.Dump) {
 		config := d.Config.(sidecar.Config)

@@ -373,6 +373,9 @@ func TestADeclaredMCPPortWithoutAPolicyIsClosed(t *testing.T) {
 		}
 		return nil
 	})
+	if page, err := get("http://" + netip.AddrPortFrom(m.ServerIP, 15000).String() + "/"); err != nil || !strings.Contains(page, "closed port</th><td>9000 speaks MCP") {
+		t.Errorf("the status page does not tell of the closed port: %v: %s", err, page)
+	}
 	before := server.Executed()
 	for _, tool := range []string{"echo", "delete_repository"} {
 		a.Do(t.Context(), sample.Command{Call: tool, Arguments: map[string]any{"text": "x", "repository": "a/b"}})

@@ -119,6 +119,38 @@ func TestAnEndpointWithAHostnameIsFoundByDNS(t *testing.T) {
 	refuses(m, 8081)
 }
 
+// An endpoint that cannot be connected to costs no connection: another is tried,
+// and after some failures it is left alone. The sidecar says which, why and until when.
+func TestAnEndpointThatKeepsFailingIsLeftAlone(t *testing.T) {
+	const name = "half.tools.svc.cluster.local"
+	m := meshtest.New(t, meshtest.Config{Adjust: leadingTo(nil, "half.tools")})
+	at := announce(t, "127.0.0.1:0", "alive")
+	endpoint := func(pod, address string) string {
+		return fmt.Sprintf(workloadDocument, pod, fmt.Sprintf("{addresses: [%s], services: {tools/%s: {ports: [{servicePort: 80, targetPort: %d}]}}}", address, name, at.Port()))
+	}
+	m.WritePolicy(fmt.Sprintf(serviceDocument, "half", "{ports: [{servicePort: 80}]}") + endpoint("alive", "127.0.0.1") + endpoint("dead", "127.0.0.3"))
+	answers(m, 8081, "alive")
+	const uid = "Kubernetes//Pod/tools/dead"
+	m.Eventually(func() error {
+		if got, err := ask(m, 8081); err != nil || got != "alive" {
+			t.Fatalf("beside a dead endpoint: %q, %v", got, err)
+		}
+		d, err := configDump(m.AgentIP)
+		if err != nil || len(d.Ejections) != 1 || d.Ejections[0].WorkloadUID != uid {
+			return fmt.Errorf("the dump says %+v, %v", d.Ejections, err)
+		}
+		if e := d.Ejections[0]; e.Failures < 5 || !strings.Contains(e.Problem, "connection refused") || e.Until == "" {
+			t.Errorf("the dump says %+v", e)
+		}
+		return nil
+	})
+	for path, says := range map[string]string{":15020/metrics": "outrigger_ejected_targets 1", ":15000/": "left alone</th><td>" + uid + " until "} {
+		if text, err := get("http://" + m.AgentIP.String() + path); err != nil || !strings.Contains(text, says) {
+			t.Errorf("%s does not say %q: %v: %s", path, says, err, text)
+		}
+	}
+}
+
 // A waypoint is a peer that takes tunnels, keeps what they asked for, and says
 // to all that it is the waypoint.
 type waypoint struct {

@@ -1,6 +1,8 @@
 package route
 
 import (
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,6 +33,7 @@ type Balancer struct {
 type failures struct {
 	count int
 	last  time.Time
+	why   error     // the last failure
 	times int       // how often it was ejected
 	until time.Time // when it is tried again; zero if it is not ejected
 }
@@ -85,7 +88,7 @@ func (b *Balancer) Report(target string, err error) {
 	}
 	f := b.history(target)
 	now := b.config.Now()
-	f.count, f.last = f.count+1, now
+	f.count, f.last, f.why = f.count+1, now, err
 	if f.count < b.config.Failures || now.Before(f.until) {
 		return
 	}
@@ -101,18 +104,27 @@ func (b *Balancer) remembers(target string) bool {
 	return ok
 }
 
-// Ejected counts the targets that are left alone now.
-func (b *Balancer) Ejected() (n int) {
-	e := b.current.Load()
-	if e == nil {
-		return 0
-	}
-	for target := range e.until {
-		if e.has(target) {
-			n++
+// An Ejection is a target that is left alone.
+type Ejection struct {
+	Target   string
+	Until    time.Time // when it is tried again
+	Failures int       // since it last worked
+	Why      error     // the last failure
+}
+
+// Ejections are the targets that are left alone now, by name.
+func (b *Balancer) Ejections() []Ejection {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var all []Ejection
+	now := b.config.Now()
+	for target, f := range b.known {
+		if now.Before(f.until) {
+			all = append(all, Ejection{target, f.until, f.count, f.why})
 		}
 	}
-	return n
+	slices.SortFunc(all, func(x, y Ejection) int { return strings.Compare(x.Target, y.Target) })
+	return all
 }
 
 func (b *Balancer) ejected() *ejections { return b.current.Load() }

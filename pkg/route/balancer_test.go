@@ -32,7 +32,7 @@ func TestFailingTargetIsLeftAlone(t *testing.T) {
 		b.Report(bad, errRefused)
 		b.Report(bad, nil)
 		b.Report(bad, errRefused)
-		if b.Ejected() != 0 {
+		if len(b.Ejections()) != 0 {
 			t.Fatal("ejected after failures that did not follow each other")
 		}
 		b.Report(bad, errRefused)
@@ -43,17 +43,21 @@ func TestFailingTargetIsLeftAlone(t *testing.T) {
 		}
 		for _, ejection := range []time.Duration{time.Minute, 2 * time.Minute, 4 * time.Minute} {
 			time.Sleep(ejection - time.Second)
-			if b.Ejected() != 1 {
+			all := b.Ejections()
+			if len(all) != 1 {
 				t.Fatalf("back before %v", ejection)
 			}
+			if e := all[0]; e.Target != bad || !e.Until.Equal(time.Now().Add(time.Second)) || e.Failures < 2 || e.Why != errRefused {
+				t.Fatalf("ejection is %+v", e)
+			}
 			time.Sleep(time.Second)
-			if b.Ejected() != 0 {
+			if len(b.Ejections()) != 0 {
 				t.Fatalf("not back after %v", ejection)
 			}
 			b.Report(bad, errRefused) // it is tried once, and fails
 		}
 		b.Report(bad, nil) // it was tried by somebody who had no other
-		if b.Ejected() != 0 {
+		if len(b.Ejections()) != 0 {
 			t.Fatal("not back after it worked")
 		}
 	})
@@ -64,7 +68,7 @@ func TestEjectedTargetsAreBetterThanNone(t *testing.T) {
 	r := resolver(t, route.Config{Balancer: b})
 	snap := snapshot(service("github", "10.1.0.1"), workload("a", "10.0.0.2", in("github")))
 	b.Report("c1//Pod/tools/a", errRefused)
-	if b.Ejected() != 1 {
+	if len(b.Ejections()) != 1 {
 		t.Fatal("not ejected")
 	}
 	must(r.Resolve(snap, route.Destination{Address: at("10.1.0.1:80")}))
@@ -75,8 +79,8 @@ func TestBalancerIsBounded(t *testing.T) {
 	for i := range 1000 {
 		b.Report(fmt.Sprint(i), errRefused)
 	}
-	if b.Ejected() > 10 {
-		t.Fatalf("%d are remembered, at most 10 are allowed", b.Ejected())
+	if len(b.Ejections()) > 10 {
+		t.Fatalf("%d are remembered, at most 10 are allowed", len(b.Ejections()))
 	}
 }
 

@@ -52,6 +52,7 @@ type Sidecar struct {
 	policies *xds.Client       // for agent policies alone; nil if they have no connection of their own
 	server   *hbone.Server
 	tunnels  *hbone.Dialer
+	balancer *route.Balancer
 	tokens   *token.Verifier
 	inbound  *inbound.Proxy
 	outbound *outbound.Proxy
@@ -144,16 +145,16 @@ func (s *Sidecar) buildProxies() (err error) {
 	if s.inbound, err = inbound.New(in); err != nil {
 		return err
 	}
-	balancer := route.NewBalancer(route.BalancerConfig{})
+	s.balancer = route.NewBalancer(route.BalancerConfig{})
 	routes, err := route.New(route.Config{
-		Self: &s.self, HBONEPort: s.config.HBONEPort(), AllowUnknown: s.config.Outbound.PassthroughUnknown, Balancer: balancer,
+		Self: &s.self, HBONEPort: s.config.HBONEPort(), AllowUnknown: s.config.Outbound.PassthroughUnknown, Balancer: s.balancer,
 	})
 	if err != nil {
 		return err
 	}
 	s.outbound, err = outbound.New(outbound.Config{
 		Self: s.self, Store: s.store, Register: s.register, Recorder: s.recorder, Layers: layers,
-		Routes: routes, Balancer: balancer, Tunnels: s.tunnels, Dial: dial, ReservedPorts: reserved, Logger: s.logger, Limits: limits,
+		Routes: routes, Balancer: s.balancer, Tunnels: s.tunnels, Dial: dial, ReservedPorts: reserved, Logger: s.logger, Limits: limits,
 		Find: s.finder(),
 	})
 	return err

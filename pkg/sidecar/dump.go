@@ -19,6 +19,7 @@ func (s *Sidecar) dump() any {
 		Carriers:      s.carriers(snap),
 		Rejected:      s.rejected(),
 		Pending:       s.Pending(),
+		Ejections:     s.ejections(),
 		Snapshot:      snap.Version(),
 		StaticConfig:  struct{}{},
 		Version:       map[string]string{"version": s.version},
@@ -26,6 +27,14 @@ func (s *Sidecar) dump() any {
 		Certificates:  s.certificates(),
 		Revocations:   s.revocations(),
 	}
+}
+
+func (s *Sidecar) ejections() []admin.Ejection {
+	list := []admin.Ejection{}
+	for _, e := range s.balancer.Ejections() {
+		list = append(list, admin.Ejection{WorkloadUID: e.Target, Until: stamp(e.Until), Failures: e.Failures, Problem: e.Why.Error()})
+	}
+	return list
 }
 
 func (s *Sidecar) certificates() []admin.Certificate {

@@ -181,12 +181,14 @@ func TestGaugesAreReadWhenScraped(t *testing.T) {
 			CertificateExpiry: func() time.Time { return time.Unix(1e9, 0) },
 			CertificateStale:  func() time.Time { return stale },
 			CRL:               func() CRL { return CRL{Lists: 2, Ends: time.Unix(2e9, 0), Stale: stale} },
+			Ejected:           func() int { return 3 },
 		}
 		if err := b.Watch(g); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(90 * time.Second)
 		expect(t, b.Recorder, "outrigger_xds", "outrigger_xds_connected 0", "outrigger_xds_staleness_seconds 90")
+		expect(t, b.Recorder, "outrigger_ejected", "outrigger_ejected_targets 3")
 		stream = XDS{Connected: true, Since: time.Now()}
 		time.Sleep(time.Minute)
 		expect(t, b.Recorder, "outrigger_xds", "outrigger_xds_connected 1", "outrigger_xds_staleness_seconds 0")

@@ -26,6 +26,7 @@ type Gauges struct {
 	CertificateExpiry func() time.Time // of our own certificate; zero if there is none
 	CertificateStale  func() time.Time // since when it could not be renewed; zero if all is well
 	CRL               func() CRL
+	Ejected           func() int // targets that are left alone because connections to them kept failing
 }
 
 // A gauge is one of Gauges as it is exposed.
@@ -64,6 +65,10 @@ func (g *Gauges) configuration() (all []gauge) {
 	}
 	if g.Snapshot != nil {
 		all = append(all, gauge{"outrigger_snapshot_version", "Version of the configuration in force.", func() float64 { return float64(g.Snapshot()) }})
+	}
+	if g.Ejected != nil {
+		all = append(all, gauge{"outrigger_ejected_targets", "Workloads and gateways that are left alone for a while because connections to them kept failing.",
+			func() float64 { return float64(g.Ejected()) }})
 	}
 	return all
 }
