@@ -100,7 +100,7 @@ attack: build ## Attack a sidecar and measure it and a client beside it; ATTACK=
 	go run ./pkg/meshtest/attack/drive --programs bin $(ATTACK)
 
 .PHONY: peers
-peers: ## Put a real Envoy and Node's HTTP/2 at either end of our tunnels; needs python3 and node
+peers: ## Put a real Envoy, Node's HTTP/2 and nghttp2's proxy at the other end of our tunnels; needs python3, node and nghttpx
 	go test -tags peers -count=1 -timeout 5m $(TESTFLAGS) ./pkg/meshtest/peers
 
 .PHONY: spire
