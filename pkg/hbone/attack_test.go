@@ -106,7 +106,7 @@ func TestFloodsAreCut(t *testing.T) {
 					t.Errorf("after %d rounds: GOAWAY %v, %v", rounds, ok, code)
 				}
 				rested := time.Since(start)
-				if !f.Quiet && rested > time.Second/2 {
+				if !f.Quiet && rested > 600*time.Millisecond {
 					t.Errorf("cut after %v of rest alone", rested)
 				}
 				if rounds == f.Rounds && f.Rounds > 20_000 {
@@ -344,7 +344,7 @@ func TestUnfinishedHandshakesOfOneAddressKeepNobodyOut(t *testing.T) {
 		open++
 	}
 	w.dial().Close()
-	if n := len(w.server.handshakes); n > 128 {
+	if n := len(w.server.handshakes); n > 64 {
 		t.Errorf("one address holds %d handshakes", n)
 	}
 }

@@ -38,7 +38,7 @@ type Limits struct {
 	// of a second.
 	ConnsPerSecond int
 	// HandshakesPerAddress is how many connections of one address may be in
-	// their handshake at once. 0 means 128.
+	// their handshake at once. 0 means 64.
 	HandshakesPerAddress int
 	// HalfCloseTimeout is how long a tunnel of which one direction has ended may
 	// go on while nothing comes through the other. 0 means an hour.
@@ -60,7 +60,7 @@ func (l Limits) withDefaults() Limits {
 	orElse(&l.TunnelsPerPeer, 16384)
 	orElse(&l.ConnsPerPeer, 1024)
 	orElse(&l.ConnsPerSecond, 100)
-	orElse(&l.HandshakesPerAddress, 128)
+	orElse(&l.HandshakesPerAddress, 64)
 	l.HalfCloseTimeout = orDuration(l.HalfCloseTimeout, time.Hour)
 	l.StallTimeout = orDuration(l.StallTimeout, 15*time.Minute)
 	return l
@@ -80,8 +80,9 @@ const (
 	// its handshake was all that it was for.
 	costOfUseless = 5
 
-	// Whoever has spent a quarter of a bucket at once is read a little at a time, so
-	// that his flood takes turns with what others send. A rest is due after so much
+	// Whoever has spent a quarter of a bucket at once, or a sixteenth of that of
+	// tunnels, is read a little at a time, so that his flood takes turns with what
+	// others send. A rest is due after so much
 	// haste, of which a frame of noise is 1: that is about a tenth of a millisecond of work.
 	restAfter = 256
 	restTime  = time.Millisecond
@@ -191,7 +192,7 @@ func (b *budget) rest() {
 	}
 	b.haste = 0
 	l := &b.limits
-	if b.frames.Level() < 3*5*l.NoisePerSecond/4 || b.resets.Level() < 3*5*l.ResetsPerSecond/4 || b.peer.level(opensOfPeer) < 3*4*l.OpensPerSecond/4 {
+	if b.frames.Level() < 3*5*l.NoisePerSecond/4 || b.resets.Level() < 3*5*l.ResetsPerSecond/4 || b.peer.level(opensOfPeer) < 15*4*l.OpensPerSecond/16 {
 		time.Sleep(restTime)
 	}
 }

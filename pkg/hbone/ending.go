@@ -62,18 +62,20 @@ func (c *conn) fail(err error) {
 	for _, t := range c.streams {
 		streams = append(streams, t)
 	}
-	var ends []func(error)
+	ends := make([]func(error), 0, len(streams))
 	for _, t := range streams {
-		if end := c.kill(t, broken); end != nil {
-			ends = append(ends, end)
-		}
+		ends = append(ends, c.kill(t, broken))
 	}
 	lastID := c.lastPeerIDLocked()
 	c.mu.Unlock()
-	for _, end := range ends {
-		end(broken)
-	}
-	for _, t := range streams {
+	haste := !isAbuse(err)
+	for i, t := range streams {
+		if !haste && i%volley == volley-1 {
+			time.Sleep(restTime) // all his handlers at once would keep others waiting
+		}
+		if ends[i] != nil {
+			ends[i](broken)
+		}
 		t.finish(broken)
 	}
 	c.goAway(lastID, codeOf(err))

@@ -18,9 +18,9 @@ type heldBack struct {
 
 func (s *starting) hold(t *Tunnel, r *request) { s.held = append(s.held, heldBack{t, r}) }
 
-// volley is how many handlers are started at once. More take turns with the work
-// of others: each of them dials.
-const volley = 16
+// volley is how many handlers are started, or ended, at once. More take turns with
+// the work of others: each of them dials, and records.
+const volley = 8
 
 // release starts the handlers of the streams that are still open.
 func (s *starting) release() {
