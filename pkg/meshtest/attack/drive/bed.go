@@ -92,7 +92,8 @@ type bed struct {
 	mesh    *exec.Cmd
 	sidecar int // process ID
 	dialer  *hbone.Dialer
-	apps    []net.Listener
+	apps    *exec.Cmd // those that attackers ask for
+	echoes  net.Listener
 }
 
 func start(ctx context.Context, programs string) (b *bed, err error) {
@@ -171,53 +172,19 @@ func (b *bed) furnish(e *demo.Endpoints) error {
 			b.Tunnel, b.Plain, b.Out, b.sidecar = s.Inbound, s.Plain, s.Outbound, e.Processes["sidecar-"+s.Name]
 		}
 	}
-	zeros := make([]byte, 64<<10)
-	for app, serve := range map[attack.App]func(net.Conn){
-		attack.Silent: func(c net.Conn) { _, _ = io.Copy(io.Discard, c) },
-		attack.Firehose: func(c net.Conn) {
-			_ = c.(*net.TCPConn).SetWriteBuffer(16 << 10) // what nobody takes shall not cost us, who measure
-			for {
-				if _, err := c.Write(zeros); err != nil {
-					return
-				}
-			}
-		},
-		attack.Closing: func(net.Conn) {},
-	} {
-		if b.Apps[app], err = b.app(workload.Addr(), serve); err != nil {
-			return err
-		}
-	}
-	if b.Echo, err = b.app(workload.Addr(), func(c net.Conn) { _, _ = io.Copy(c, c) }); err != nil {
+	if b.Apps, err = b.victims(workload.Addr()); err != nil {
 		return err
 	}
+	ln, err := listen(workload.Addr(), func(c net.Conn) { _, _ = io.Copy(c, c) })
+	if err != nil {
+		return err
+	}
+	b.echoes, b.Echo = ln, ln.Addr().String()
 	text, err := json.Marshal(b.scene)
 	if err != nil {
 		return err
 	}
 	return os.WriteFile(filepath.Join(b.state, scenery), text, 0o600)
-}
-
-// app serves connections to an address until the end of the process.
-func (b *bed) app(on netip.Addr, serve func(net.Conn)) (string, error) {
-	ln, err := net.Listen("tcp", netip.AddrPortFrom(on, 0).String())
-	if err != nil {
-		return "", err
-	}
-	b.apps = append(b.apps, ln)
-	go func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				serve(c)
-			}()
-		}
-	}()
-	return ln.Addr().String(), nil
 }
 
 // echo sends a word through a tunnel of its own.
@@ -249,8 +216,12 @@ func (b *bed) stop() {
 	if b.dialer != nil {
 		b.dialer.Close()
 	}
-	for _, ln := range b.apps {
-		ln.Close()
+	if b.echoes != nil {
+		b.echoes.Close()
+	}
+	if b.apps != nil {
+		_ = b.apps.Process.Kill() // it may have ended
+		_ = b.apps.Wait()         // it was killed
 	}
 	if b.mesh != nil {
 		err := errors.Join(b.mesh.Process.Signal(syscall.SIGTERM), b.mesh.Wait())

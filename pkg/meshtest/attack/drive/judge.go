@@ -24,18 +24,31 @@ type outcome struct {
 	attacker  float64       // what of a core the attacker cost
 	sunk      float64       // and the attacker with the sink
 	disturbed bool          // the quiet windows differ too much
-	slack     float64       // if above 1, what mostShare is multiplied by: the machine is not ours alone
+	shared    bool          // the machine is not ours alone
+	crowd     bool          // of many who do little each: what it costs is told, not judged
 }
 
 // ratio is what the sidecar's part in the attack made of the client's p99.
 func (o *outcome) ratio() float64 { return float64(o.p99) / float64(max(o.quiet, o.busy)) }
 
-// stopped tells whether the attack was cut soon, or costs little.
-func (o *outcome) stopped() bool {
-	return o.cuts > 0 && o.longest <= mostLife || o.share <= max(1, o.slack)*mostShare
+// bounds are what an attack may make of the client's p99, and cost of a core.
+func (o *outcome) bounds() (ratio, share float64) {
+	if o.shared {
+		return sharedRatio, sharedShare
+	}
+	return mostRatio, mostShare
 }
 
-func (o *outcome) held() bool { return o.stopped() && o.ratio() <= mostRatio }
+// stopped tells whether the attack was cut soon, or costs little.
+func (o *outcome) stopped() bool {
+	_, share := o.bounds()
+	return o.crowd || o.cuts > 0 && o.longest <= mostLife || o.share <= share
+}
+
+func (o *outcome) held() bool {
+	ratio, _ := o.bounds()
+	return o.stopped() && o.ratio() <= ratio
+}
 
 // A verdict is what came of all measurements of one attack.
 type verdict struct {
@@ -44,7 +57,7 @@ type verdict struct {
 	blind bool // the client's p99 is not judged
 }
 
-func (v *verdict) ok() bool { return v.stopped() && (v.blind || v.ratio() <= mostRatio) }
+func (v *verdict) ok() bool { return v.held() || v.blind && v.stopped() }
 
 func (v *verdict) String() string {
 	switch {
@@ -56,16 +69,21 @@ func (v *verdict) String() string {
 	return "held"
 }
 
-// judge takes the measurement that is the median by what it did to the client. Those
-// of a disturbed machine count only if there is no other.
+// judge takes the measurement that is the median by what it did to the client, and
+// those of a disturbed machine only if there is no other. On a machine that others
+// use there is no other: all they do is make the client wait longer, so that the best
+// measurement of several is the nearest to what the sidecar did.
 func judge(all []outcome) *verdict {
 	v := &verdict{tries: len(all)}
-	calm := slices.DeleteFunc(slices.Clone(all), func(o outcome) bool { return o.disturbed })
+	calm := slices.DeleteFunc(slices.Clone(all), func(o outcome) bool { return o.disturbed && !o.shared })
 	if v.blind = len(calm) == 0; v.blind {
 		calm = slices.Clone(all)
 	}
 	slices.SortFunc(calm, func(a, b outcome) int { return cmp.Compare(a.ratio(), b.ratio()) })
 	v.outcome = calm[(len(calm)-1)/2]
+	if i := slices.IndexFunc(calm, func(o outcome) bool { return o.shared && o.held() }); i >= 0 {
+		v.outcome = calm[i]
+	}
 	return v
 }
 
@@ -135,10 +153,11 @@ func enough(driven, passed int, only string) error {
 	return nil
 }
 
-// measure drives one attack, and again if it is not held at once.
+// measure drives one attack, and again if it is not held at once. On a machine that
+// others use it always is driven as often as it takes.
 func (r *round) measure(ctx context.Context, name string, until time.Time) (*verdict, error) {
 	var all []outcome
-	for n := 0; n < tries && (len(all) == 0 || time.Now().Before(until)); n++ {
+	for n := 0; n < tries && (len(all) == 0 || r.tell || time.Now().Before(until)); n++ {
 		o, err := r.try(ctx, name)
 		if err != nil {
 			return nil, err
@@ -146,11 +165,9 @@ func (r *round) measure(ctx context.Context, name string, until time.Time) (*ver
 		if o.connected == 0 {
 			continue // the machine had no time for it
 		}
-		if r.tell {
-			o.slack = tellSlack
-		}
+		o.shared, o.crowd = r.tell, isCrowd(name)
 		all = append(all, o)
-		if n == 0 && (o.held() && !o.disturbed || r.tell && o.stopped()) {
+		if o.held() && (r.tell || n == 0 && !o.disturbed) {
 			break
 		}
 	}
@@ -160,9 +177,7 @@ func (r *round) measure(ctx context.Context, name string, until time.Time) (*ver
 	case len(all) == 0:
 		return nil, errors.New("the attacker never got in")
 	}
-	v := judge(all)
-	v.blind = v.blind || r.tell
-	return v, nil
+	return judge(all), nil
 }
 
 // quietly measures the client alone.

@@ -16,7 +16,8 @@ func TestAnAttackMustBeStoppedAndLeaveTheClientAlone(t *testing.T) {
 	slow := outcome{strikes: cut, quiet: ms, p99: 3 * ms}
 	costly := outcome{quiet: ms, p99: ms, share: 0.11}
 	late := outcome{strikes: strikes{cuts: 1, longest: 2 * time.Second}, quiet: ms, p99: ms, share: 0.11}
-	told := func(o outcome) outcome { o.slack = tellSlack; return o }
+	told := func(o outcome) outcome { o.shared = true; return o }
+	ruined := told(outcome{strikes: cut, quiet: ms, p99: 6 * ms})
 	disturbed := func(o outcome) outcome { o.disturbed = true; return o }
 	for name, c := range map[string]struct {
 		all       []outcome
@@ -34,6 +35,12 @@ func TestAnAttackMustBeStoppedAndLeaveTheClientAlone(t *testing.T) {
 		"costly, where others work, too":      {[]outcome{told(late)}, true, false},
 		"too costly there, and never cut":     {[]outcome{told(outcome{quiet: ms, p99: ms, share: 0.51})}, false, false},
 		"too costly there, and cut late":      {[]outcome{told(outcome{strikes: late.strikes, quiet: ms, p99: ms, share: 0.51})}, false, false},
+		"others use the machine":              {[]outcome{told(slow)}, true, false},
+		"it ruins the client whoever does":    {[]outcome{ruined, ruined, ruined}, false, false},
+		"the best counts there":               {[]outcome{ruined, disturbed(ruined), disturbed(told(slow))}, true, false},
+		"a sink does the same to the client":  {[]outcome{{strikes: cut, quiet: ms, busy: 2 * ms, p99: 4 * ms}}, true, false},
+		"a crowd costs what it costs":         {[]outcome{{crowd: true, quiet: ms, p99: 2 * ms, share: 0.5}}, true, false},
+		"but the client does not suffer":      {[]outcome{{crowd: true, quiet: ms, p99: 3 * ms, share: 0.5}}, false, false},
 		"disturbance does not excuse the cut": {[]outcome{disturbed(costly)}, false, true},
 	} {
 		if v := judge(c.all); v.ok() != c.ok || v.blind != c.blind {
