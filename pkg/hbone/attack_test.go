@@ -318,7 +318,7 @@ func TestWhoIsCutAgainAndAgainIsKeptOut(t *testing.T) {
 		a.Ended(10 * time.Second)
 		a.Close()
 	}
-	// 40 at once, each for 21, and then one in about two seconds.
+	// 20 at once, each for 11, and then one a second.
 	if most := 3 + int(time.Since(start).Seconds()); connected > most {
 		t.Errorf("%d connections after being cut, want at most %d", connected, most)
 	}

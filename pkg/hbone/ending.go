@@ -68,9 +68,12 @@ func (c *conn) fail(err error) {
 	}
 	lastID := c.lastPeerIDLocked()
 	c.mu.Unlock()
-	haste := !isAbuse(err)
+	abuse := isAbuse(err)
+	if abuse && c.blame != nil {
+		c.blame(err)
+	}
 	for i, t := range streams {
-		if !haste && i%volley == volley-1 {
+		if abuse && i%volley == volley-1 {
 			time.Sleep(restTime) // all his handlers at once would keep others waiting
 		}
 		if ends[i] != nil {

@@ -196,24 +196,22 @@ func (a *acceptor) serve(ctx context.Context, raw net.Conn, leave func()) {
 	defer s.dismiss(tlsConn.Peer.Principal)
 	c := a.newConn(tlsConn, tlsConn, peer)
 	a.run(ctx, c)
-	s.settle(c)
+	if !c.used() { // all that it was for is the handshake
+		s.charge(c, costOfUseless-1)
+	}
 }
 
-// settle makes it cost a peer and its address something to have been cut for
-// abuse: who connects again at once to go on shall not. Nor shall who connects
-// only to make us shake hands.
-func (s *Server) settle(c *conn) {
-	charge := func(n int) {
-		c.budget.peer.punish(n)
-		s.gate.Punish(c.remote.Addr(), n)
-	}
-	switch _, err := c.isOver(); {
-	case isAbuse(err):
-		charge(s.config.Limits.ConnsPerSecond)
-		s.refused(c.nc, fmt.Errorf("%s was cut off: %w", c.peer.Principal, err))
-	case !c.used():
-		charge(costOfUseless - 1)
-	}
+// charge makes a connection cost its peer and its address as much as n more would.
+func (s *Server) charge(c *conn, n int) {
+	c.budget.peer.punish(n)
+	s.gate.Punish(c.remote.Addr(), n)
+}
+
+// blame makes it cost a peer and its address something to have been cut for abuse:
+// who connects again at once to go on shall not.
+func (s *Server) blame(c *conn, why error) {
+	s.charge(c, s.config.Limits.ConnsPerSecond)
+	s.refused(c.nc, fmt.Errorf("%s was cut off: %w", c.peer.Principal, why))
 }
 
 // run serves c.
@@ -251,6 +249,7 @@ func (a *acceptor) newConn(nc net.Conn, id *identity.Conn, peer *peerBudget) *co
 	}
 	held := &starting{start: func(t *Tunnel, r *request) { s.handle(a.ctx, c, t, r, a.h) }}
 	c.accept, c.in.waits = held.hold, held.release
+	c.blame = func(why error) { s.blame(c, why) }
 	c.hello()
 	return c
 }
