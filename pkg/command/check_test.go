@@ -60,6 +60,7 @@ func TestCheckSaysWhatIsWrongWithEachDocument(t *testing.T) {
 		{"settings-value", "policy: {carriers: [file]}\ninbound:\n  mcpPorts: [\"9000\"]\n  app: nowhere\n", true, "settings-value.yaml:4:8: inbound.app"},
 		{"settings-carrier", "inbound: {}\npolicy:\n  carriers: [files]\n", true, "settings-carrier.yaml:3:13: policy.carriers"},
 		{"filter-expression", filter(strings.Replace(goodPolicy, "    mcp:", "    when: [\"nope(\"]\n    mcp:", 1)), true, "filter-expression.yaml:23:"},
+		{"nowhere", "apiVersion: outrigger.dev/v1alpha1\nkind: Workload\nmetadata: {name: a, namespace: b}\nspec: {node: n}\n", true, "nowhere.yaml:4:7: the workload has no address"},
 		{"long", strings.Repeat("# much\n", 4<<20/7+1), true, "the file is larger than 4194304 bytes"},
 		{"long-dump", `{"workloads": [` + strings.Repeat(" ", 5<<20) + `], "config": {}}`, true, "long-dump.yaml: dump: read the configuration in the dump"},
 		{"twice", goodPolicy + "---\n" + goodPolicy, true, "defined twice, first at"},

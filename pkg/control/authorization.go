@@ -5,23 +5,10 @@ import (
 	"fmt"
 	"strconv"
 
+	"github.com/outrigger-mesh/outrigger/pkg/discovery"
 	"github.com/outrigger-mesh/outrigger/pkg/manifest"
 	securitypb "github.com/outrigger-mesh/outrigger/proto/istio/security"
 )
-
-func (r *reader) authorization(d *manifest.Document, e *envelope) (*object, error) {
-	a := &securitypb.Authorization{}
-	if err := spec(d, a); err != nil {
-		return nil, err
-	}
-	if err := named(d, &a.Name, e.Metadata.Name, "name"); err != nil {
-		return nil, err
-	}
-	if err := named(d, &a.Namespace, e.Metadata.Namespace, "namespace"); err != nil {
-		return nil, err
-	}
-	return &object{typeURL: AuthorizationType, key: a.Namespace + "/" + a.Name, authorization: a}, nil
-}
 
 // An authorizationSpec is the spec of Istio's AuthorizationPolicy.
 type authorizationSpec struct {
@@ -116,5 +103,8 @@ func (r *reader) authorizationPolicy(d *manifest.Document, e *envelope) (*object
 			a.Groups = append(a.Groups, group)
 		}
 	}
-	return o, errors.Join(faults...)
+	if len(faults) > 0 {
+		return nil, errors.Join(faults...)
+	}
+	return o, discovery.CheckIn(d, a)
 }

@@ -1,15 +1,12 @@
 package control
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/outrigger-mesh/outrigger/pkg/discovery"
 	"github.com/outrigger-mesh/outrigger/pkg/manifest"
@@ -99,17 +96,14 @@ func (r *reader) document(d *manifest.Document) (*object, error) {
 		return nil, err
 	}
 	o.namespace, o.line = e.Metadata.Namespace, d.Line
-	if m := o.message(); m != nil {
-		err = discovery.CheckIn(d, m)
-	}
-	return o, err
+	return o, nil
 }
 
 type readFunc func(*manifest.Document, *envelope) (*object, error)
 
 func (r *reader) kind(d *manifest.Document, e *envelope) (readFunc, error) {
 	kinds := map[string]map[string]readFunc{
-		discovery.APIVersion: {"Workload": r.workload, "Service": r.service, "Authorization": r.authorization, "AgentPolicy": r.agentPolicy},
+		discovery.APIVersion: {"Workload": r.own, "Service": r.own, "Authorization": r.own, "AgentPolicy": r.own},
 		istioVersion:         {"AuthorizationPolicy": r.authorizationPolicy, "PeerAuthentication": r.peerAuthentication},
 	}
 	known, ok := kinds[e.APIVersion]
@@ -126,60 +120,4 @@ func (r *reader) kind(d *manifest.Document, e *envelope) (readFunc, error) {
 		return nil, d.Fault(fmt.Sprintf("kind %q is not known in %s", e.Kind, e.APIVersion), "known are "+strings.Join(names, ", "), "kind")
 	}
 	return read, nil
-}
-
-// spec decodes the spec into m, if there is one.
-func spec(d *manifest.Document, m proto.Message) error {
-	body, ok := d.Child("spec")
-	if !ok {
-		return d.Fault("spec is missing", "add spec:", "spec")
-	}
-	return body.DecodeProtoWith(m, discovery.Spelling())
-}
-
-// named makes sure that a name inside the spec does not contradict the metadata.
-func named(d *manifest.Document, field *string, want, path string) error {
-	if *field != "" && *field != want {
-		return d.Fault(fmt.Sprintf("spec.%s is %q and metadata says %q", path, *field, want), "remove it from the spec", "spec", path)
-	}
-	*field = want
-	return nil
-}
-
-func (r *reader) agentPolicy(d *manifest.Document, e *envelope) (*object, error) {
-	p := &policypb.AgentPolicy{Name: e.Metadata.Name, Namespace: e.Metadata.Namespace, Spec: &policypb.AgentPolicySpec{}}
-	if err := spec(d, p.Spec); err != nil {
-		return nil, err
-	}
-	digest, err := shortDigest(p.Spec)
-	if err != nil {
-		return nil, d.Fault(err.Error(), "", "spec")
-	}
-	p.Version = digest
-	return &object{typeURL: AgentPolicyType, key: p.Namespace + "/" + p.Name, agent: p}, nil
-}
-
-// shortDigest tells one content from another.
-func shortDigest(m proto.Message) (string, error) {
-	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
-	if err != nil {
-		return "", err
-	}
-	sum := sha256.Sum256(b)
-	return hex.EncodeToString(sum[:6]), nil
-}
-
-// message is the object's message, nil if it has none of its own.
-func (o *object) message() proto.Message {
-	switch {
-	case o.workload != nil:
-		return o.workload
-	case o.service != nil:
-		return o.service
-	case o.authorization != nil:
-		return o.authorization
-	case o.agent != nil:
-		return o.agent
-	}
-	return nil
 }

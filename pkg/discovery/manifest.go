@@ -42,7 +42,10 @@ type Document struct {
 // written as text, also with a network ("east/10.0.0.1") or as a range
 // ("10.0.0.0/8"), and a gateway as "namespace/hostname". A workload without uid
 // is taken for a pod, a service without hostname for one of Kubernetes.
-func Read(d *manifest.Document) (Document, error) {
+func Read(d *manifest.Document) (Document, error) { return ReadIn(d, defaultCluster) }
+
+// ReadIn is Read where a workload that names no cluster is in the one given.
+func ReadIn(d *manifest.Document, cluster string) (Document, error) {
 	doc, m, err := readHead(d)
 	if err != nil {
 		return doc, err
@@ -57,8 +60,11 @@ func Read(d *manifest.Document) (Document, error) {
 	if err := spec.DecodeProtoWith(body, Spelling()); err != nil {
 		return doc, err
 	}
-	if err := doc.complete(m, body, name, namespace); err != nil {
-		return doc, d.Fault(err.Error(), "leave it out of spec: metadata says it", "spec")
+	if err := doc.complete(d, m, body, heading{name, namespace, cluster}); err != nil {
+		return doc, err
+	}
+	if err := checkWritten(d, body); err != nil {
+		return doc, err
 	}
 	if err := CheckIn(d, m); err != nil {
 		return doc, err
@@ -123,34 +129,42 @@ func (doc *Document) body(m proto.Message) proto.Message {
 	return m
 }
 
+// A heading is what of a document spec may leave out.
+type heading struct{ name, namespace, cluster string }
+
 // complete fills in what metadata says, and what spec may leave out.
-func (doc *Document) complete(m, body proto.Message, name, namespace string) error {
+func (doc *Document) complete(d *manifest.Document, m, body proto.Message, h heading) error {
 	switch b := body.(type) {
 	case *policypb.AgentPolicySpec:
 		p := m.(*policypb.AgentPolicy)
-		p.Name, p.Namespace = name, namespace
+		p.Name, p.Namespace = h.name, h.namespace
 		return nil
 	case *securitypb.Authorization:
-		return fill(map[string]*string{"name": &b.Name, "namespace": &b.Namespace}, name, namespace)
+		return h.fill(d, &b.Name, &b.Namespace)
 	case *workloadpb.Service:
-		b.Hostname = or(b.Hostname, name+"."+namespace+".svc.cluster.local")
-		doc.Name = namespace + "/" + b.Hostname
-		return fill(map[string]*string{"name": &b.Name, "namespace": &b.Namespace}, name, namespace)
+		b.Hostname = or(b.Hostname, h.name+"."+h.namespace+".svc.cluster.local")
+		doc.Name = h.namespace + "/" + b.Hostname
+		return h.fill(d, &b.Name, &b.Namespace)
 	case *workloadpb.Workload:
-		b.ClusterId = or(b.ClusterId, defaultCluster)
-		b.Uid = or(b.Uid, b.ClusterId+"//Pod/"+namespace+"/"+name)
+		b.ClusterId = or(b.ClusterId, h.cluster)
+		b.Uid = or(b.Uid, b.ClusterId+"//Pod/"+h.namespace+"/"+h.name)
 		doc.Name = b.Uid
-		return fill(map[string]*string{"name": &b.Name, "namespace": &b.Namespace}, name, namespace)
+		return h.fill(d, &b.Name, &b.Namespace)
 	}
 	return nil
 }
 
-func fill(fields map[string]*string, name, namespace string) error {
-	for field, value := range map[string]string{"name": name, "namespace": namespace} {
-		if got := *fields[field]; got != "" && got != value {
-			return fmt.Errorf("spec.%s is %q and metadata.%s is %q", field, got, field, value)
+// fill makes sure that a name inside the spec does not contradict the metadata.
+func (h *heading) fill(d *manifest.Document, name, namespace *string) error {
+	for _, one := range []struct {
+		field string
+		got   *string
+		of    string
+	}{{"name", name, h.name}, {"namespace", namespace, h.namespace}} {
+		if *one.got != "" && *one.got != one.of {
+			return d.Fault(fmt.Sprintf("spec.%s is %q and metadata.%s is %q", one.field, *one.got, one.field, one.of), "remove it from spec: metadata says it", "spec", one.field)
 		}
-		*fields[field] = value
+		*one.got = one.of
 	}
 	return nil
 }
@@ -168,11 +182,27 @@ func CheckIn(d *manifest.Document, m proto.Message) error {
 		if _, whole := m.(*policypb.AgentPolicy); !whole { // of the others, the message is the spec
 			field = "spec." + field
 		}
-		path := strings.FieldsFunc(field, func(r rune) bool { return r == '.' || r == '[' || r == ']' })
-		all = append(all, d.Fault(field+" "+p.Problem, p.Remedy, path...))
+		all = append(all, d.Fault(field+" "+p.Problem, p.Remedy, fieldPath(field)...))
 	}
 	if len(all) == 0 {
 		return d.Fault(err.Error(), "")
 	}
 	return errors.Join(all...)
+}
+
+// fieldPath takes a field as in spec.services[a/b.c].ports[0] apart.
+func fieldPath(field string) (path []string) {
+	for field != "" {
+		if rest, ok := strings.CutPrefix(field, "["); ok {
+			key, after, _ := strings.Cut(rest, "]")
+			path, field = append(path, key), strings.TrimPrefix(after, ".")
+			continue
+		}
+		end := strings.IndexAny(field, ".[")
+		if end < 0 {
+			return append(path, field)
+		}
+		path, field = append(path, field[:end]), strings.TrimPrefix(field[end:], ".")
+	}
+	return path
 }
