@@ -100,9 +100,10 @@ func (u *upstream) open(ctx context.Context) (fresh bool, err error) {
 		return true, &Error{Status: 503, Problem: connecting, Err: err}
 	}
 	u.conn, u.gone = conn, false
-	u.in.conn, u.in.err = conn, nil
+	carrier := quick(conn)
+	u.in.conn, u.in.err = carrier, nil
 	u.in.resume()
-	u.out.conn, u.out.begun, u.out.until = conn, false, time.Time{}
+	u.out.conn, u.out.begun, u.out.until = carrier, false, time.Time{}
 	return true, nil
 }
 
