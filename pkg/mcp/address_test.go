@@ -37,5 +37,9 @@ func TestAnAddressIsDeniedIfWhatItStandsForIs(t *testing.T) {
 		if got := !strings.Contains(a.body, `"result"`); got != denied {
 			t.Errorf("%.60q: denied %v; %s", address, got, a.body)
 		}
+		// The decision can be made again from the record only if that names what it was about.
+		if r := h.records()[0]; denied && r.MCP.Name != "file:///danger" || !denied && r.MCP.Name != address && len(address) < 1000 {
+			t.Errorf("%.60q is recorded as %q", address, r.MCP.Name)
+		}
 	}
 }

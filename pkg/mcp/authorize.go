@@ -177,11 +177,13 @@ func (e *exchange) decide(c *call) policy.Decision {
 	}
 	var verdict policy.Decision
 	for _, object := range c.asked {
+		c.record.Object = object // or what it stands for, if that is what is denied
 		if verdict = e.askOwner(c, object); !verdict.Allowed {
-			c.object, c.record.Object = object, object
+			c.object = object
 			return verdict
 		}
 	}
+	c.record.Object = c.object
 	e.narrowRoots(c)
 	return verdict
 }
