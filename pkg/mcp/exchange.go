@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"io"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -38,6 +39,7 @@ type exchange struct {
 	stream     stream
 	failed     error    // why the exchange did not end well
 	unheard    *unheard // what may come back for its stream; nil if nothing can
+	teller     *teller  // of what the server was denied; nil if that was nothing
 
 	narrow  []span // what the body loses before it goes on
 	asking  policy.Call
@@ -121,6 +123,7 @@ func (e *exchange) end(err error) {
 	if err == nil {
 		err = cmp.Or(e.failed, e.left())
 	}
+	e.teller.end()
 	for _, record := range e.records {
 		record.Finish(err)
 	}
@@ -229,7 +232,9 @@ func (e *exchange) question(method string, object policy.Object, args []byte) *p
 	return &e.asking
 }
 
-// HTTPHeader is the request's header as policies see it. Most do not look.
+// HTTPHeader is the request's header as policies see it. Most do not look. It is without
+// what mirrors arguments: nobody has compared that with them as long as no list of tools
+// said which header is of which.
 func (e *exchange) HTTPHeader() http.Header {
 	if len(e.header) > 0 || len(e.x.Request.Header) == 0 {
 		return e.header
@@ -243,6 +248,9 @@ func (e *exchange) HTTPHeader() http.Header {
 	}
 	for i := range h {
 		name := http.CanonicalHeaderKey(h[i].Name)
+		if strings.HasPrefix(name, paramHeader) {
+			continue
+		}
 		if earlier, ok := e.header[name]; ok {
 			e.header[name] = append(earlier, h[i].Value)
 			continue

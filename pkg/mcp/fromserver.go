@@ -3,10 +3,7 @@ package mcp
 import (
 	"bytes"
 	"context"
-	"errors"
-	"fmt"
 	"slices"
-	"time"
 
 	"github.com/outrigger-mesh/outrigger/pkg/inspect"
 	"github.com/outrigger-mesh/outrigger/pkg/policy"
@@ -27,10 +24,7 @@ func (e *exchange) passesFromServer(ctx context.Context, m *message) bool {
 		return false
 	}
 	record := e.newRecord()
-	defer func() {
-		record.Finish(nil)
-		e.records = e.records[:len(e.records)-1]
-	}()
+	e.records = e.records[:len(e.records)-1] // it is finished by itself
 	record.Method, record.ID, record.ResponseBytes = m.Method, string(m.ID.Raw), int64(len(m.Raw))
 	record.Decision = e.askServer(m.Method, m.Params)
 	token, given := tokenKey(m.Member(m.Member(m.Params, "_meta"), "progressToken"))
@@ -41,12 +35,12 @@ func (e *exchange) passesFromServer(ctx context.Context, m *message) bool {
 		if given {
 			e.session.follow(token)
 		}
+		record.Finish(nil)
 		return true
 	}
 	record.ErrorCode = codeMethodNotFound
-	if err := e.answerServer(ctx, m); err != nil {
-		record.Decision.Reason += fmt.Sprintf("; and the server could not be told: %v", err)
-	}
+	body := appendError(nil, m.ID.Raw, codeMethodNotFound, "Method not found", "")
+	e.tell(ctx, &told{open: e.x.Upstream, request: e.postOf(body), record: record})
 	return false
 }
 
@@ -182,34 +176,6 @@ func (e *exchange) acknowledges(m *message) (problem string) {
 		}
 	}
 	return ""
-}
-
-// answerTime is how long we try to tell a server that it was denied.
-const answerTime = 5 * time.Second
-
-// answerServer posts an error to the server in the client's place, in the
-// client's session: a server whose request only vanished would wait for ever.
-func (e *exchange) answerServer(ctx context.Context, m *message) error {
-	if e.x.Upstream == nil {
-		return errors.New("no way to the server")
-	}
-	ctx, cancel := context.WithTimeout(ctx, answerTime)
-	defer cancel()
-	conn, err := e.x.Upstream(ctx)
-	if err != nil {
-		return fmt.Errorf("connect: %w", err)
-	}
-	answer, err := inspect.RoundTrip(ctx, conn, e.postOf(appendError(nil, m.ID.Raw, codeMethodNotFound, "Method not found", "")), inspect.Limits{})
-	if err != nil {
-		return fmt.Errorf("post: %w", err)
-	}
-	if answer.Body != nil {
-		answer.Body.Close()
-	}
-	if answer.Status >= 300 {
-		return fmt.Errorf("the server answered with status %d", answer.Status)
-	}
-	return nil
 }
 
 // postOf is an HTTP request for body that looks like those of the client.

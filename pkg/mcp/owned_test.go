@@ -383,6 +383,28 @@ func TestMirroredArgumentsMustAgree(t *testing.T) {
 	}
 }
 
+// Before a list of tools passed by nobody knows which header mirrors what. Such headers go
+// on, as the specification has intermediaries do, for the server to compare; but no policy
+// gets to see what nobody compared.
+func TestWhatMirrorsArgumentsIsNothingForPoliciesToSee(t *testing.T) {
+	b := denying()
+	h := newHarness(t, b, Config{})
+	h.server = func(*seen) *inspect.Response { return jsonReply(200, result1) }
+	a := h.send("POST", rpc("1", "tools/call", `{"name":"deploy","arguments":{"region":"us"},`+meta2607+`}`),
+		versionHeader+": "+rev2607, "Mcp-Method: tools/call", "Mcp-Name: deploy", "Mcp-Param-Region: eu", "mcp-param-other: x", "X-Team: a")
+	if a.status != 200 || len(h.got) != 1 || h.got[0].header.Get("Mcp-Param-Region") != "eu" || h.got[0].header.Get("Mcp-Param-Other") != "x" {
+		t.Errorf("got %+v; the server %+v", a, h.got)
+	}
+	for name := range b.asked[0].HTTP.Header {
+		if strings.HasPrefix(strings.ToLower(name), "mcp-param-") {
+			t.Errorf("policy saw %s", name)
+		}
+	}
+	if got := b.asked[0].HTTP.Header.Get("X-Team"); got != "a" {
+		t.Errorf("X-Team is %q", got)
+	}
+}
+
 func TestMirrorsAreBoundedAndForgotten(t *testing.T) {
 	m := newMirrors()
 	for i := range maxMirrored + 10 {

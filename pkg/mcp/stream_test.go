@@ -2,11 +2,14 @@ package mcp
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/outrigger-mesh/outrigger/pkg/inspect"
 )
@@ -131,9 +134,49 @@ func TestServerRequestsAreAuthorized(t *testing.T) {
 		t.Errorf("answers got %d %d %d %d", a, b, c, d)
 	}
 	rs := h.records()
-	if len(rs) != 9 || rs[1].MCP.Method != "sampling/createMessage" || rs[1].Decision.Allowed || !rs[2].Decision.Allowed || rs[7].MCP.Method != "elicitation/create" {
+	allowed := map[string]bool{} // denials are recorded when the server was told
+	for _, r := range rs {
+		allowed[r.MCP.Method] = r.Decision.Allowed
+	}
+	if len(rs) != 9 || allowed["sampling/createMessage"] || !allowed["elicitation/create"] || rs[7].MCP.Method != "elicitation/create" {
 		t.Errorf("recorded %+v", rs)
 	}
+}
+
+// A server that does not take a denial holds nothing up but its end.
+func TestADenialDoesNotHoldTheStreamUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHarness(t, denying("sampling/createMessage "), Config{})
+		h.openSession(rev2511)
+		r, w := io.Pipe()
+		began := time.Now()
+		h.server = func(*seen) *inspect.Response {
+			go func() {
+				for id := range 3 {
+					io.WriteString(w, event(fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":"sampling/createMessage","params":{}}`, 90+id)))
+				}
+				io.WriteString(w, event(result1)) // the pipe takes it when the client's side reads it
+				if waited := time.Since(began); waited != 0 {
+					t.Errorf("the answer waited for %v", waited)
+				}
+				w.Close()
+			}()
+			return &inspect.Response{Status: 200, Header: inspect.Header{{Name: "Content-Type", Value: "text/event-stream"}}, Body: r, ContentLength: -1}
+		}
+		x := h.exchange("POST", rpc("1", "tools/call", `{"name":"a"}`), sessionHeader+": s", versionHeader+": "+rev2511)
+		x.Upstream = func(ctx context.Context) (net.Conn, error) {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}
+		if a := h.do(x); a.body != event(result1) || time.Since(began) != answerTime {
+			t.Errorf("after %v the client has %q", time.Since(began), a.body)
+		}
+		for _, r := range h.records()[2:] {
+			if r.MCP.Method == "sampling/createMessage" && !strings.Contains(r.Decision.Reason, "could not be told") {
+				t.Errorf("recorded %+v", r)
+			}
+		}
+	})
 }
 
 func TestModernServersMayNotRequest(t *testing.T) {

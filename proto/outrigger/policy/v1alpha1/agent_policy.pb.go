@@ -1306,7 +1306,8 @@ type Rule struct {
 	//	                                    jwt.iss, jwt.sub, jwt["https://example.com/claim"], ...
 	//	request.method, .path, .host        string, of the HTTP request
 	//	request.headers                     map(string, string), names in lower case, equal
-	//	                                    ones joined by ","; what a client says, not what is true
+	//	                                    ones joined by ","; what a client says, not what is true.
+	//	                                    Mcp-Param-* are not among them: ask for the argument
 	//	request.time                        timestamp
 	//
 	// Numbers in arguments and claims are doubles, as in JSON; comparing them with
