@@ -99,6 +99,7 @@ func TestNothingGetsPastTheSidecars(t *testing.T) {
 				rows = append(rows, try(t, &cases[i], running, direct, proxies))
 			}
 			telling(t, rows[first:])
+			proxies[0].records.explained(t, len(cases))
 		})
 	}
 	t.Log("\n" + table(rows, names))
@@ -162,7 +163,7 @@ func sidecars(t *testing.T, programs string, running *sdks.Running) proxy {
 	}
 	for _, s := range mesh.Sidecars {
 		if s.Identity == mesh.Server.Identity {
-			return proxy{"Outrigger", agent.Host, &records{file: s.Audit}}
+			return proxy{"Outrigger", agent.Host, &records{file: s.Audit, admin: s.Admin}}
 		}
 	}
 	t.Fatal("the server has no sidecar")
@@ -189,8 +190,9 @@ func envoyProxy(t *testing.T, binary, server, name, mode, duplicates, size strin
 
 // records are what our sidecar said of the calls since the last question.
 type records struct {
-	file string
-	at   int64
+	file  string
+	at    int64
+	admin string // of the sidecar, for what it knows
 }
 
 // agree says how the record differs from what the server ran, "" if it does not:
