@@ -47,6 +47,7 @@ type Discovery struct {
 
 	mu          sync.Mutex // guards what follows, and makes one change at a time
 	names       interner
+	plain       plainReader
 	local       store.Change        // what the files say, all together; of agent policies see policies
 	policies    carried             // agent policies, by carrier
 	extensions  extensions          // what ECDS said last
@@ -75,10 +76,12 @@ func New(c Config) (*Discovery, error) {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Discovery{
+	d := &Discovery{
 		store: c.Store, log: c.Logger, cluster: or(c.Self.ClusterID, defaultCluster),
 		files: map[string]*source{}, provisional: map[string]bool{}, rejected: map[string]Rejected{}, told: map[string]bool{},
-	}, nil
+	}
+	d.plain = plainReader{names: &d.names, cluster: d.cluster}
+	return d, nil
 }
 
 // Rejected lists the resources whose latest version is not in effect, by

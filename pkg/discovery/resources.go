@@ -42,6 +42,12 @@ func (b *batch) addresses(updated []xds.Resource, removed []string) {
 
 // address takes in a workload or service.
 func (b *batch) address(r xds.Resource) error {
+	if r.Err == nil && r.Body.GetTypeUrl() == AddressType {
+		if w := b.plain.read(r.Name, r.Body.GetValue()); w != nil {
+			b.Workloads[w.UID] = w
+			return nil
+		}
+	}
 	m := &workloadpb.Address{}
 	if err := unpack(r, m); err != nil {
 		return err

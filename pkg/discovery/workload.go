@@ -55,14 +55,19 @@ func (c *checker) workload(in *workloadpb.Workload, cluster string) *mesh.Worklo
 	}
 	c.required("uid", w.UID)
 	c.required("namespace", w.Namespace)
-	if p, err := mesh.ParsePrincipal(w.Principal().String()); w.Namespace != "" &&
-		(err != nil || p.Namespace() != w.Namespace || p.ServiceAccount() != w.ServiceAccount) {
+	if w.Namespace != "" && !makesIdentity(w) {
 		c.add("serviceAccount", "use a trust domain, namespace and service account that SPIFFE allows", "makes no identity: %v", w.Principal())
 	}
 	c.workloadAddresses(w, in.GetAddresses())
 	c.tunnels(w, in)
 	c.workloadServices(w, in.GetServices())
 	return w
+}
+
+// makesIdentity tells whether the workload's account can be in a certificate.
+func makesIdentity(w *mesh.Workload) bool {
+	p, err := mesh.ParsePrincipal(w.Principal().String())
+	return err == nil && p.Namespace() == w.Namespace && p.ServiceAccount() == w.ServiceAccount
 }
 
 func workloadType(t workloadpb.WorkloadType) string {
