@@ -33,16 +33,14 @@ type governor struct {
 	changed int    // intervals in a row in which it changed
 }
 
-// run governs until ctx ends. version is the configuration's.
+// run governs until ctx ends, and tidies when little is to be done. version is the configuration's.
 func (g *governor) run(ctx context.Context, version func() uint64) {
 	g.most = runtime.GOMAXPROCS(0)
 	g.now = g.most
-	if g.most == 1 {
-		return
-	}
 	defer runtime.GOMAXPROCS(g.most)
 	tick := time.NewTicker(governInterval)
 	defer tick.Stop()
+	var tidier tidier
 	used, at := cpuTime(), time.Now()
 	for {
 		select {
@@ -51,10 +49,13 @@ func (g *governor) run(ctx context.Context, version func() uint64) {
 		case <-tick.C:
 		}
 		u, t := cpuTime(), time.Now()
-		before := g.now
-		g.decide(float64(u-used) / float64(t.Sub(at)))
+		before, busy := g.now, float64(u-used)/float64(t.Sub(at))
+		g.decide(busy)
 		if g.accompany(version()); g.now != before {
 			runtime.GOMAXPROCS(g.now)
+		}
+		if tidier.due(busy, u) {
+			tidy()
 		}
 		used, at = u, t
 	}

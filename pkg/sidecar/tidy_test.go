@@ -1,0 +1,42 @@
+package sidecar
+
+import (
+	"testing"
+	"time"
+)
+
+func TestMemoryIsTidiedOnceAfterABusyTime(t *testing.T) {
+	var used time.Duration
+	interval := func(td *tidier, busy float64, spent time.Duration) bool {
+		used += spent
+		return td.due(busy, used)
+	}
+	var td tidier
+	tidied := 0
+	for round := range 3 {
+		for range 20 {
+			if interval(&td, 0.5, 50*time.Millisecond) {
+				t.Errorf("round %d: tidied while busy", round)
+			}
+		}
+		for i := range 100 {
+			if interval(&td, 0.001, 100*time.Microsecond) {
+				if tidied++; i < restIntervals-1 {
+					t.Errorf("round %d: tidied after %d restful intervals", round, i+1)
+				}
+			}
+		}
+	}
+	if tidied != 3 {
+		t.Errorf("tidied %d times after 3 busy times", tidied)
+	}
+}
+
+func TestARestThatNothingCameBeforeIsNotTidied(t *testing.T) {
+	var td tidier
+	for i := range 1000 {
+		if td.due(0.001, time.Duration(i)*100*time.Microsecond) {
+			t.Fatalf("tidied after %d intervals of nothing", i)
+		}
+	}
+}
