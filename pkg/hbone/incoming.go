@@ -28,6 +28,7 @@ type Incoming struct {
 	Serving context.Context
 
 	t        *Tunnel
+	cut      context.CancelCauseFunc // of the handler's context
 	answered bool
 }
 
@@ -68,6 +69,9 @@ func (i *Incoming) Reject(status int) error {
 	return nil
 }
 
+// Cut ends the handler's context, and with it a relay of the tunnel, for a reason.
+func (i *Incoming) Cut(why error) { i.cut(why) }
+
 // A Handler decides about one CONNECT. ctx ends when the stream is reset, or
 // the connection or the server ends; it does not end because the tunnel has
 // ended well. It runs in a goroutine of its own. A tunnel that is still open
@@ -87,22 +91,29 @@ func (s *Server) handle(ctx context.Context, c *conn, t *Tunnel, r *request, h H
 	t.onEnd = cancel
 	c.mu.Unlock()
 	c.running.Add(1)
+	in := &Incoming{Authority: r.authority, Header: r.header, Peer: c.peer,
+		Local: c.local, Remote: c.remote, Serving: serving, t: t, cut: cancel}
 	c.handlers.Go(func() {
-		defer c.running.Add(-1)
-		defer cancel(nil)
-		in := &Incoming{Authority: r.authority, Header: r.header, Peer: c.peer,
-			Local: c.local, Remote: c.remote, Serving: serving, t: t}
 		defer s.close(in)
-		if err := c.stillAdmitted(); err != nil {
-			s.refused(c.nc, err)
-			return
+		if s.stillAdmits(in) {
+			h(ctx, in)
 		}
-		h(ctx, in)
 	})
+}
+
+// stillAdmits tells whether the peer of a CONNECT would be admitted now.
+func (s *Server) stillAdmits(in *Incoming) bool {
+	err := in.t.c.stillAdmitted()
+	if err != nil {
+		s.refused(in.t.c.nc, err)
+	}
+	return err == nil
 }
 
 // close leaves nothing of a handler behind, even if it panicked.
 func (s *Server) close(in *Incoming) {
+	defer in.t.c.running.Add(-1)
+	defer in.cut(nil)
 	if p := recover(); p != nil {
 		s.logger.Error("handler panicked", "panic", p, "authority", in.Authority, "stack", string(debug.Stack()))
 		in.t.reset(http2.ErrCodeInternal)

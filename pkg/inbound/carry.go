@@ -156,31 +156,44 @@ func (a *arrival) lasting(tunnel context.Context) (ctx context.Context, done fun
 }
 
 // carry moves the bytes, inspected where policy declares a protocol, until both
-// ends are done or the arrival is no longer admitted. It takes over down and app.
-func (p *Proxy) carry(ctx context.Context, a *arrival, entry *admission.Entry, down relay.Conn, app net.Conn) error {
-	defer func() { p.peer(a, p.Store.Snapshot()) }()
-	ctx, done := a.lasting(ctx)
-	defer done()
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	entry.OnCut(func(d policy.Decision) {
-		cancel(fmt.Errorf("%w: connection closed due to policy change: %s", ErrDenied, d.Reason))
+// ends are done or the arrival is no longer admitted. It takes over both ends.
+func (v *visit) carry(ctx context.Context) {
+	ctx = v.ready(ctx)
+	up, ok := v.app.(relay.Conn)
+	switch {
+	case v.port.Protocol == policy.ProtocolMCP:
+		v.err = v.proxy.inspect(ctx, &v.arrival, v.down, v.app)
+	case !ok:
+		v.app.Close()
+		v.down.Close()
+		v.err = fmt.Errorf("connection to the app %T cannot half-close", v.app)
+	default:
+		settled := v.proxy.open(&v.arrival)
+		result := relay.CopyMetered(ctx, v.down, up, relay.Reversed(v.record)) // what the peer sends is what the record calls received
+		settled()
+		v.record.BytesReceived, v.record.BytesSent, v.err = result.Sent, result.Received, result.Err
+	}
+	v.err = v.ended(cause(ctx, v.err))
+}
+
+// ready returns the context that ends when the arrival is no longer admitted.
+func (v *visit) ready(ctx context.Context) context.Context {
+	cut, done := v.cut, func() {}
+	if cut == nil || v.port.Protocol == policy.ProtocolMCP {
+		var lasted func()
+		ctx, lasted = v.lasting(ctx)
+		ctx, cut = context.WithCancelCause(ctx)
+		cancel := cut
+		done = func() {
+			cancel(nil)
+			lasted()
+		}
+	}
+	v.done = done
+	v.entry.OnCut(func(d policy.Decision) {
+		cut(fmt.Errorf("%w: connection closed due to policy change: %s", ErrDenied, d.Reason))
 	})
-	if a.port.Protocol == policy.ProtocolMCP {
-		err := p.inspect(ctx, a, down, app)
-		return a.ended(cause(ctx, err))
-	}
-	up, ok := app.(relay.Conn)
-	if !ok {
-		app.Close()
-		down.Close()
-		return fmt.Errorf("connection to the app %T cannot half-close", app)
-	}
-	settled := p.open(a)
-	result := relay.CopyMetered(ctx, down, up, relay.Reversed(a.record)) // what the peer sends is what the record calls received
-	settled()
-	a.record.BytesReceived, a.record.BytesSent = result.Sent, result.Received
-	return a.ended(cause(ctx, result.Err))
+	return ctx
 }
 
 // peerPatience is how long the metrics of a connection wait for who its peer is.

@@ -66,43 +66,88 @@ func New(c Config) (*Proxy, error) {
 }
 
 // Tunnel answers one CONNECT; it is the hbone.Handler.
+//
+// What is done before and after bytes are carried has returned by then: the stack
+// of an idle tunnel is what its memory goes to.
 func (p *Proxy) Tunnel(ctx context.Context, in *hbone.Incoming) {
+	v := &visit{proxy: p}
+	defer v.end()
+	if v.answer(ctx, in); v.down != nil {
+		v.carry(ctx)
+	}
+}
+
+// A visit is one connection from the mesh that is being served.
+type visit struct {
+	proxy *Proxy
+	arrival
+	entry *admission.Entry
+	down  relay.Conn // nil if it was refused
+	app   net.Conn
+	err   error
+	cut   func(why error) // ends the context that carry is given; nil if nobody can
+	done  func()          // ends what ready has made; nil if nothing
+}
+
+// answer accepts the tunnel, or rejects it.
+func (v *visit) answer(ctx context.Context, in *hbone.Incoming) {
+	p := v.proxy
 	rec := p.Recorder.Connection(policy.Inbound, in.Remote)
 	rec.Source, rec.HBONEAddr, rec.TraceID = in.Peer.Principal, in.Authority, in.Header.TraceParent
-	var err error
-	defer func() { rec.Close(err) }()
-	defer p.recoverInto(&err)
-
-	a := &arrival{source: in.Peer.Principal, from: in.Remote, record: rec, clientCert: p.clientCert(&in.Peer),
+	v.arrival = arrival{source: in.Peer.Principal, from: in.Remote, record: rec, clientCert: p.clientCert(&in.Peer),
 		authority: in.Authority, forwarded: in.Header.Forwarded, elsewhere: in.Header.Network != "" && in.Header.Network != p.Self.Network}
-	a.find = func(s *store.Snapshot) (policy.Destination, error) { return p.destination(s, in.Authority, in.Local) }
-	if err = p.learn(ctx, in.Authority); err != nil {
-		err = errors.Join(err, in.Reject(http.StatusServiceUnavailable))
-		return
-	}
-	entry := p.admit(a)
-	defer entry.Release()
-	if a.err != nil {
-		err = errors.Join(a.err, in.Reject(statusOf(a.err)))
-		return
-	}
-	if !entry.Decision.Allowed {
-		err = errors.Join(fmt.Errorf("%w: %s", ErrDenied, entry.Decision.Reason), in.Reject(http.StatusUnauthorized))
-		return
-	}
-	app, err := p.dialApp(ctx, a)
+	authority, local := in.Authority, in.Local
+	v.find = func(s *store.Snapshot) (policy.Destination, error) { return p.destination(s, authority, local) }
+	status, err := v.open(ctx)
 	if err != nil {
-		err = errors.Join(err, in.Reject(http.StatusServiceUnavailable))
+		v.err = errors.Join(err, in.Reject(status))
 		return
 	}
-	tunnel, acceptErr := in.Accept(hbone.Header{Baggage: a.target.Workload.Baggage()})
-	if acceptErr != nil {
-		app.Close()
-		err = fmt.Errorf("accept tunnel: %w", acceptErr)
+	tunnel, err := in.Accept(hbone.Header{Baggage: v.target.Workload.Baggage()})
+	if err != nil {
+		v.app.Close()
+		v.err = fmt.Errorf("accept tunnel: %w", err)
 		return
 	}
-	a.serving = in.Serving
-	err = p.carry(ctx, a, entry, tunnel, app)
+	v.serving, v.cut = in.Serving, in.Cut
+	v.down = tunnel
+}
+
+// open connects to the app if the tunnel may pass; else it returns the status that says why not.
+func (v *visit) open(ctx context.Context) (status int, err error) {
+	p, a := v.proxy, &v.arrival
+	if err := p.learn(ctx, a.authority); err != nil {
+		return http.StatusServiceUnavailable, err
+	}
+	v.entry = p.admit(a)
+	switch {
+	case a.err != nil:
+		return statusOf(a.err), a.err
+	case !v.entry.Decision.Allowed:
+		return http.StatusUnauthorized, fmt.Errorf("%w: %s", ErrDenied, v.entry.Decision.Reason)
+	}
+	if v.app, err = p.dialApp(ctx, a); err != nil {
+		return http.StatusServiceUnavailable, err
+	}
+	return 0, nil
+}
+
+// end writes the record, whatever has happened.
+func (v *visit) end() {
+	if r := recover(); r != nil {
+		v.proxy.Logger.Error("inbound connection broke off by a bug in the sidecar", "panic", r)
+		v.err = fmt.Errorf("internal error: %v", r)
+	}
+	if v.done != nil {
+		v.done()
+		v.proxy.peer(&v.arrival, v.proxy.Store.Snapshot())
+	}
+	if v.entry != nil {
+		v.entry.Release()
+	}
+	if v.record != nil {
+		v.record.Close(v.err)
+	}
 }
 
 // Refused records a connection that was not admitted to a tunnel at all: its
@@ -126,34 +171,28 @@ func (p *Proxy) RefusedPlain(from netip.AddrPort, why error) {
 // Plain serves a connection that came without a tunnel, whose dialled address
 // was to. Nobody is authenticated; policy decides all the same. It takes over c.
 func (p *Proxy) Plain(ctx context.Context, c relay.Conn, to netip.AddrPort) {
-	from := addrPort(c.RemoteAddr())
-	rec := p.Recorder.Connection(policy.Inbound, from)
-	var err error
-	defer func() { rec.Close(err) }()
-	defer p.recoverInto(&err)
-
-	a := &arrival{from: from, record: rec, authority: to.String()}
-	a.find = func(s *store.Snapshot) (policy.Destination, error) { return p.destination(s, to.String(), to) }
-	entry := p.admit(a)
-	defer entry.Release()
-	if a.err != nil || !entry.Decision.Allowed {
-		_ = relay.Reset(c) // it is closed whatever this says
-		if err = a.err; err == nil {
-			err = fmt.Errorf("%w: %s", ErrDenied, entry.Decision.Reason)
-		}
-		return
+	v := &visit{proxy: p}
+	defer v.end()
+	if v.receive(ctx, c, to); v.down != nil {
+		v.carry(ctx)
 	}
-	app, err := p.dialApp(ctx, a)
-	if err != nil {
-		_ = relay.Reset(c) // it is closed whatever this says
-		return
-	}
-	err = p.carry(ctx, a, entry, c, app)
 }
 
-func (p *Proxy) recoverInto(err *error) {
-	if r := recover(); r != nil {
-		p.Logger.Error("inbound connection broke off by a bug in the sidecar", "panic", r)
-		*err = fmt.Errorf("internal error: %v", r)
+// receive takes c, or resets it.
+func (v *visit) receive(ctx context.Context, c relay.Conn, to netip.AddrPort) {
+	p, from := v.proxy, addrPort(c.RemoteAddr())
+	v.arrival = arrival{from: from, record: p.Recorder.Connection(policy.Inbound, from), authority: to.String()}
+	v.find = func(s *store.Snapshot) (policy.Destination, error) { return p.destination(s, to.String(), to) }
+	v.entry = p.admit(&v.arrival)
+	if v.err = v.arrival.err; v.err == nil && !v.entry.Decision.Allowed {
+		v.err = fmt.Errorf("%w: %s", ErrDenied, v.entry.Decision.Reason)
 	}
+	if v.err == nil {
+		v.app, v.err = p.dialApp(ctx, &v.arrival)
+	}
+	if v.err != nil {
+		_ = relay.Reset(c) // it is closed whatever this says
+		return
+	}
+	v.down = c
 }

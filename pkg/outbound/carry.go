@@ -222,26 +222,25 @@ func forwarded(d *departure, rt *route.Route) string {
 }
 
 // carry moves the bytes, inspected where an outbound policy declares a protocol.
-// It takes over down and up.
-func (p *Proxy) carry(ctx context.Context, d *departure, entry *admission.Entry, down *capture.Conn, up relay.Conn) error {
+// It takes over both ends.
+func (v *visit) carry(ctx context.Context) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	entry.OnCut(func(decision policy.Decision) {
+	v.entry.OnCut(func(decision policy.Decision) {
 		cancel(fmt.Errorf("%w: connection closed due to policy change: %s", ErrDenied, decision.Reason))
 	})
-	var err error
-	if d.port.Protocol == policy.ProtocolMCP {
-		err = p.inspect(ctx, d, down, up)
+	if v.port.Protocol == policy.ProtocolMCP {
+		v.err = v.proxy.inspect(ctx, &v.departure, v.app, v.up)
 	} else {
-		d.record.Open()
-		result := relay.CopyMetered(ctx, down.TCPConn, up, d.record)
-		d.record.BytesSent, d.record.BytesReceived = result.Sent, result.Received
-		err = result.Err
+		v.record.Open()
+		result := relay.CopyMetered(ctx, v.app.TCPConn, v.up, v.record)
+		v.record.BytesSent, v.record.BytesReceived = result.Sent, result.Received
+		v.err = result.Err
 	}
 	if why := context.Cause(ctx); why != nil && ctx.Err() != nil {
-		return d.ended(why)
+		v.err = why
 	}
-	return d.ended(err)
+	v.err = v.ended(v.err)
 }
 
 // ended notes in the record why an open connection was cut, and passes err on.

@@ -18,6 +18,7 @@ import (
 	"github.com/outrigger-mesh/outrigger/pkg/inspect"
 	"github.com/outrigger-mesh/outrigger/pkg/mesh"
 	"github.com/outrigger-mesh/outrigger/pkg/policy"
+	"github.com/outrigger-mesh/outrigger/pkg/relay"
 	"github.com/outrigger-mesh/outrigger/pkg/route"
 	"github.com/outrigger-mesh/outrigger/pkg/store"
 	"github.com/outrigger-mesh/outrigger/pkg/telemetry"
@@ -69,40 +70,63 @@ func New(c Config) (*Proxy, error) {
 }
 
 // Serve carries one connection of the app. It takes over c.
+//
+// What is done before and after bytes are carried has returned by then: the stack
+// of an idle connection is what its memory goes to.
 func (p *Proxy) Serve(ctx context.Context, c *capture.Conn) {
-	rec := p.Recorder.Connection(policy.Outbound, c.Source)
-	rec.Source = p.Self.Principal
-	var err error
-	defer func() { rec.Close(err) }()
-	defer func() {
-		if r := recover(); r != nil {
-			p.Logger.Error("outbound connection broke off by a bug in the sidecar", "panic", r)
-			err = fmt.Errorf("internal error: %v", r)
-		}
-	}()
+	v := &visit{proxy: p, app: c}
+	defer v.end()
+	if v.begin(ctx); v.up != nil {
+		v.carry(ctx)
+	}
+}
 
-	d := &departure{from: c.Source, record: rec}
-	if d.to, err = p.destination(c); err != nil {
-		refuse(c)
-		return
+// A visit is one connection of the app that is being served.
+type visit struct {
+	proxy *Proxy
+	app   *capture.Conn
+	departure
+	entry *admission.Entry
+	up    relay.Conn // nil if it was refused
+	err   error
+}
+
+// begin opens the way, or refuses.
+func (v *visit) begin(ctx context.Context) {
+	p, d := v.proxy, &v.departure
+	d.from, d.record = v.app.Source, p.Recorder.Connection(policy.Outbound, v.app.Source)
+	d.record.Source = p.Self.Principal
+	if v.err = v.open(ctx, p, d); v.err != nil {
+		refuse(v.app)
+	}
+}
+
+func (v *visit) open(ctx context.Context, p *Proxy, d *departure) (err error) {
+	if d.to, err = p.destination(v.app); err != nil {
+		return err
 	}
 	if err = p.learn(ctx, d); err != nil {
-		refuse(c)
-		return
+		return err
 	}
-	entry := p.admit(d)
-	defer entry.Release()
-	if !entry.Decision.Allowed {
-		err = fmt.Errorf("%w: %s", ErrDenied, entry.Decision.Reason)
-		refuse(c)
-		return
+	v.entry = p.admit(d)
+	if !v.entry.Decision.Allowed {
+		return fmt.Errorf("%w: %s", ErrDenied, v.entry.Decision.Reason)
 	}
-	up, err := p.open(ctx, d)
-	if err != nil {
-		refuse(c)
-		return
+	v.up, err = p.open(ctx, d)
+	return err
+}
+
+// end writes the record, whatever has happened.
+func (v *visit) end() {
+	if r := recover(); r != nil {
+		v.proxy.Logger.Error("outbound connection broke off by a bug in the sidecar", "panic", r)
+		v.err = fmt.Errorf("internal error: %v", r)
+		refuse(v.app)
 	}
-	err = p.carry(ctx, d, entry, c, up)
+	if v.entry != nil {
+		v.entry.Release()
+	}
+	v.record.Close(v.err)
 }
 
 // Refused records a connection of the app that was not looked at.
