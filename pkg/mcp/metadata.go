@@ -16,9 +16,11 @@ const metadataPath = "/.well-known/oauth-protected-resource"
 // which clients learn who gives tokens for this server.
 func (e *exchange) isMetadata() bool {
 	r := e.x.Request
+	if r.Method != "GET" || r.ContentLength != 0 || r.Header.Has(sessionHeader) {
+		return false
+	}
 	rest, ok := strings.CutPrefix(r.Path, metadataPath)
-	known := ok && (rest == "" || rest[0] == '/') || e.locations.has(e.place(), r.Path)
-	return known && r.Method == "GET" && r.ContentLength == 0 && !r.Header.Has(sessionHeader)
+	return ok && (rest == "" || rest[0] == '/') || e.locations.has(e.place(), r.Path)
 }
 
 // metadata answers with what policy says of the resource or else passes on a JSON
