@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/outrigger-mesh/outrigger/pkg/manifest"
@@ -104,8 +105,8 @@ func readHead(d *manifest.Document) (doc Document, m proto.Message, err error) {
 		APIVersion string         `json:"apiVersion"`
 		Kind       string         `json:"kind"`
 		Metadata   map[string]any `json:"metadata"` // may hold whatever Kubernetes adds
-		Spec       map[string]any `json:"spec"`
-		Status     map[string]any `json:"status"` // is not read
+		Spec       jsontext.Value `json:"spec"`
+		Status     jsontext.Value `json:"status"` // is not read
 	}
 	return doc, m, errors.Join(err, d.Decode(&head))
 }
