@@ -11,9 +11,9 @@ import (
 )
 
 // report logs what is newly wrong, and what is right again.
-func (s *source) report(failed map[string]error) {
+func (s *source) report() {
 	var now []string
-	for _, p := range s.problems(failed) {
+	for _, p := range s.problems() {
 		line := p.String()
 		now = append(now, line)
 		if !slices.Contains(s.logged, line) {
@@ -58,9 +58,9 @@ const (
 	effectLost = "this object is not served"
 )
 
-func (s *source) problems(failed map[string]error) []Problem {
+func (s *source) problems() []Problem {
 	var list []Problem
-	for path, err := range failed {
+	for path, err := range s.failed {
 		var at *fs.PathError
 		if errors.As(err, &at) && at.Path == path {
 			err = at.Err

@@ -39,9 +39,10 @@ type source struct {
 
 	mu     sync.Mutex // guards what follows
 	files  map[string]*file
-	build  []error  // what the files contradict each other in
-	synced bool     // whether every file has been good at some time
-	logged []string // problems that were logged and stand
+	failed map[string]error // why paths could not be listed when it was last tried
+	build  []error          // what the files contradict each other in
+	synced bool             // whether every file has been good at some time
+	logged []string         // problems that were logged and stand
 }
 
 // A file is one file of configuration.
@@ -108,7 +109,8 @@ func isManifest(path string) bool {
 func (s *source) scan() (again bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	found, failed := s.list()
+	var found []string
+	found, s.failed = s.list()
 	for _, path := range found {
 		f := s.files[path]
 		if f == nil {
@@ -122,7 +124,7 @@ func (s *source) scan() (again bool) {
 		if slices.Contains(found, path) {
 			continue
 		}
-		again = s.miss(path, f, failed) || again
+		again = s.miss(path, f) || again
 	}
 	var objects []located
 	for _, path := range slices.Sorted(maps.Keys(s.files)) {
@@ -132,8 +134,8 @@ func (s *source) scan() (again bool) {
 	}
 	tables, problems := build(objects, s.config.RootNamespace)
 	s.build = problems
-	s.report(failed)
-	if !s.synced && !s.complete(failed) {
+	s.report()
+	if !s.synced && !s.complete() {
 		return again
 	}
 	s.synced = true
@@ -144,23 +146,23 @@ func (s *source) scan() (again bool) {
 // complete tells whether every file is good. Until it is for the first time,
 // nothing is served: sidecars that know a policy which now stands in a
 // malformed file must not be told that it is gone.
-func (s *source) complete(failed map[string]error) bool {
+func (s *source) complete() bool {
 	for _, f := range s.files {
 		if f.good.IsZero() {
 			return false
 		}
 	}
-	return len(failed) == 0
+	return len(s.failed) == 0
 }
 
 // miss decides about a file that is not there. A file that was configured by
 // its own name, or whose directory cannot be read, keeps its last content; one
 // in a readable directory is removed once it has been gone for a while.
-func (s *source) miss(path string, f *file, failed map[string]error) (again bool) {
+func (s *source) miss(path string, f *file) (again bool) {
 	if slices.Contains(s.config.Paths, path) {
 		return false
 	}
-	for root := range failed {
+	for root := range s.failed {
 		if path == root || strings.HasPrefix(path, strings.TrimSuffix(root, "/")+"/") {
 			return false
 		}

@@ -107,8 +107,7 @@ func TestWhatCannotBeReadKeepsItsContent(t *testing.T) {
 		d.clock = d.clock.Add(time.Hour)
 	}
 	d.expect(t, "b/file b/one")
-	_, failed := d.list()
-	if p := d.problems(failed); len(p) != 2 || p[0].Effect != effectKept || p[0].Remedy == "" {
+	if p := d.problems(); len(p) != 2 || p[0].Effect != effectKept || p[0].Remedy == "" {
 		t.Errorf("problems %+v", p)
 	}
 }
@@ -135,14 +134,14 @@ func TestMalformedFileKeepsItsLastContent(t *testing.T) {
 		d.write(t, "dir/a.yaml", bad)
 		d.scan()
 		d.expect(t, "b/one b/two")
-		if p := d.problems(nil); len(p) == 0 || p[0].Line == 0 || p[0].Effect != effectKept {
+		if p := d.problems(); len(p) == 0 || p[0].Line == 0 || p[0].Effect != effectKept {
 			t.Errorf("problems %+v", p)
 		}
 	}
 	d.write(t, "dir/a.yaml", "# nothing\n")
 	d.scan()
 	d.expect(t, "")
-	if p := d.problems(nil); len(p) != 0 {
+	if p := d.problems(); len(p) != 0 {
 		t.Errorf("problems %+v", p)
 	}
 }
@@ -153,14 +152,14 @@ func TestOfTwoFilesThatSayTheSameNameTheFirstCounts(t *testing.T) {
 	d.write(t, "dir/b.yaml", strings.Replace(onePolicy("same"), `"x"`, `"y"`, 1)+onePolicy("more"))
 	d.scan()
 	d.expect(t, "b/more b/same")
-	p := d.problems(nil)
+	p := d.problems()
 	if len(p) != 1 || !strings.HasSuffix(p[0].File, "b.yaml") || !strings.Contains(p[0].Problem, "a.yaml:1") || p[0].Effect != effectLost {
 		t.Errorf("problems %+v", p)
 	}
 	first := d.cache.tables[AgentPolicyType].resources["b/same"].Version
 	d.write(t, "dir/b.yaml", onePolicy("more"))
 	d.scan()
-	if d.cache.tables[AgentPolicyType].resources["b/same"].Version != first || len(d.problems(nil)) != 0 {
+	if d.cache.tables[AgentPolicyType].resources["b/same"].Version != first || len(d.problems()) != 0 {
 		t.Error("the second one was served")
 	}
 }

@@ -39,9 +39,8 @@ func (p *Plane) Status() Status {
 	s := p.source
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	_, failed := s.list()
 	st.Ready = s.synced
-	st.Problems = append([]Problem{}, s.problems(failed)...)
+	st.Problems = append([]Problem{}, s.problems()...)
 	for _, path := range slices.Sorted(maps.Keys(s.files)) {
 		f := s.files[path]
 		st.Files = append(st.Files, FileStatus{path, len(f.objects), f.good, f.err == nil && !f.good.IsZero()})
