@@ -215,20 +215,19 @@ func (s *scanner) string() ([]byte, error) {
 	if s.at() != '"' {
 		return nil, errArguments
 	}
-	for s.i++; ; s.i++ {
+	for s.i++; s.i < len(s.text); s.i++ {
 		s.i += plainBytes(s.text[s.i:])
-		switch s.at() {
-		case '"':
+		switch c := s.at(); {
+		case c == '"':
 			s.i++
 			return s.text[start:s.i], nil
-		case '\\':
+		case c == '\\':
 			s.i++
-		default:
-			if s.i >= len(s.text) || s.text[s.i] < ' ' {
-				return nil, errArguments
-			}
+		case c < ' ': // or the end
+			return nil, errArguments
 		}
 	}
+	return nil, errArguments
 }
 
 // plainBytes is how many bytes at the beginning, eight at a time, are neither a
