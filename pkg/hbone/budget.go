@@ -82,8 +82,8 @@ const (
 
 	// Whoever has spent a quarter of a bucket at once, or a sixteenth of that of
 	// tunnels, is read a little at a time, so that his flood takes turns with what
-	// others send. A rest is due after so much
-	// haste, of which a frame of noise is 1: that is about a tenth of a millisecond of work.
+	// others send. A rest is due after so much haste, of which a frame of noise is 1:
+	// about a tenth of a millisecond of work.
 	restAfter = 256
 	restTime  = time.Millisecond
 	// hasteOfReset and hasteOfOpen are those of a stream that is of no use, and of a new tunnel.
