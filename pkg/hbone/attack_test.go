@@ -243,6 +243,33 @@ func TestOnlyTunnelsOfNoUseUseUpTheDials(t *testing.T) {
 	}
 }
 
+// The rests are for floods. Whoever opens tunnels that come to something, thirty of them
+// at once, and looks with PINGs whether we are there, never meets one: not a moment of
+// the bubble's clock passes.
+func TestAPoliteClientIsNeverKeptWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := besiege(t, echo, Limits{})
+		c, start := s.connect(true), time.Now()
+		for range 200 {
+			for range 30 {
+				_ = c.Framer.WriteData(c.Connect(), true, []byte("x"))
+			}
+			_ = c.Framer.WritePing(false, [8]byte{})
+			_ = c.Framer.WriteWindowUpdate(0, 8<<10)
+			if err := c.Flush(); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+		}
+		if n := s.dials.Load(); n != 6000 || c.Bytes() != 6000 {
+			t.Errorf("%d tunnels, %d bytes of 6000", n, c.Bytes())
+		}
+		if d := time.Since(start); d != 0 {
+			t.Errorf("kept waiting for %v", d)
+		}
+	})
+}
+
 func TestAnIdentityMayNotHoardTunnels(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := besiege(t, apps[attack.Silent], Limits{TunnelsPerPeer: 250})
