@@ -76,16 +76,20 @@ const (
 	tinyUpdate = 256
 	// costOfLargeHeader is what a header list that is too large costs beside its stream, in frames of noise.
 	costOfLargeHeader = 50
+	// costOfWake is what a stream costs that a changed setting lets go on, likewise. A
+	// peer may still let all of its streams go on three times at once.
+	costOfWake = 16
 	// costOfUseless is how many connections one counts as that carried no tunnel:
 	// its handshake was all that it was for.
 	costOfUseless = 5
 
-	// Whoever has spent a quarter of a bucket at once, or a sixteenth of that of
+	// Whoever has spent a quarter of a bucket at once, or a 32nd of that of
 	// tunnels, is read a little at a time, so that his flood takes turns with what
 	// others send. A rest is due after so much haste, of which a frame of noise is 1:
 	// about a tenth of a millisecond of work.
-	restAfter = 256
-	restTime  = time.Millisecond
+	restAfter   = 256
+	restTime    = time.Millisecond
+	longestRest = 10 // times restTime
 	// hasteOfReset and hasteOfOpen are those of a stream that is of no use, and of a new tunnel.
 	hasteOfReset = 16
 	hasteOfOpen  = 32
@@ -154,8 +158,8 @@ func (b *budget) windowUpdate(wrote uint64, n uint32) error {
 }
 
 // wake pays for streams that a changed setting lets go on: each may send as
-// little as a byte.
-func (b *budget) wake(streams int) error { return b.noise(2 * streams) }
+// little as a byte, and has a goroutine to be woken for it.
+func (b *budget) wake(streams int) error { return b.noise(costOfWake * streams) }
 
 // reset pays for a RST_STREAM of the peer on a stream that was of use, or not.
 func (b *budget) reset(useful bool) error {
@@ -190,11 +194,17 @@ func (b *budget) rest() {
 	if b.haste < restAfter {
 		return
 	}
+	due := min(b.haste/restAfter, longestRest)
 	b.haste = 0
 	l := &b.limits
-	if b.frames.Level() < 3*5*l.NoisePerSecond/4 || b.resets.Level() < 3*5*l.ResetsPerSecond/4 || b.peer.level(opensOfPeer) < 15*4*l.OpensPerSecond/16 {
-		time.Sleep(restTime)
+	if b.frames.Level() < 3*5*l.NoisePerSecond/4 || b.resets.Level() < 3*5*l.ResetsPerSecond/4 || b.hasty() {
+		time.Sleep(time.Duration(due) * restTime)
 	}
+}
+
+// hasty tells whether the peer has opened many tunnels lately that have come to nothing yet.
+func (b *budget) hasty() bool {
+	return b.peer.level(opensOfPeer) < 31*4*b.limits.OpensPerSecond/32
 }
 
 // leave is the end of a tunnel. The connection's lock is held.

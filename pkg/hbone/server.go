@@ -247,7 +247,7 @@ func (a *acceptor) newConn(nc net.Conn, id *identity.Conn, peer *peerBudget) *co
 		c.peer, c.self = id.Peer, id.Self
 		c.verify = func() error { return s.mutual.Recheck(&c.peer) }
 	}
-	held := &starting{start: func(t *Tunnel, r *request) { s.handle(a.ctx, c, t, r, a.h) }}
+	held := &starting{hasty: c.budget.hasty, start: func(t *Tunnel, r *request) { s.handle(a.ctx, c, t, r, a.h) }}
 	c.accept, c.in.waits = held.hold, held.release
 	c.blame = func(why error) { s.blame(c, why) }
 	c.hello()

@@ -8,6 +8,7 @@ import "time"
 // what one read brings.
 type starting struct {
 	start func(*Tunnel, *request)
+	hasty func() bool // whether the peer has opened much lately
 	held  []heldBack
 }
 
@@ -24,8 +25,12 @@ const volley = 8
 
 // release starts the handlers of the streams that are still open.
 func (s *starting) release() {
+	free := 4 * volley
+	if len(s.held) > volley && s.hasty() {
+		free = volley
+	}
 	for i, h := range s.held {
-		if i >= 4*volley && i%volley == 0 {
+		if i >= free && i%volley == 0 {
 			time.Sleep(restTime)
 		}
 		s.held[i] = heldBack{}
