@@ -101,10 +101,11 @@ func start(ctx context.Context, programs string) (b *bed, err error) {
 	if err != nil {
 		return nil, err
 	}
-	b = &bed{state: state}
+	made := &bed{state: state}
+	b = made
 	defer func() {
 		if err != nil {
-			b.stop()
+			made.stop()
 		}
 	}()
 	e, err := b.launch(ctx, filepath.Join(programs, "outrigger"))
