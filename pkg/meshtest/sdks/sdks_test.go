@@ -190,12 +190,16 @@ func (s *stand) deny(t *testing.T, direct, seen *Seen) {
 }
 
 func TestInspectorCallsThroughTheSidecars(t *testing.T) {
-	b := Prepare(t)
-	server := b.Servers()[slices.IndexFunc(b.Servers(), func(p Peer) bool { return p.Name == "typescript-v2" })]
-	s := serve(t, b, front.Build(t), server, free.Network())
+	b, programs := Prepare(t), front.Build(t)
+	for _, name := range []string{"typescript-v2", "typescript-v1-sse"} { // a server of each transport
+		t.Run(name, func(t *testing.T) { inspected(t, b, serve(t, b, programs, b.server(t, name), free.Network())) })
+	}
+}
+
+func inspected(t *testing.T, b *Bed, s *stand) {
 	inspect := func(target, method string, args ...string) string {
 		main := filepath.Join(b.scripts, "node_modules", "@modelcontextprotocol", "inspector", "clients", "launcher", "build", "index.js")
-		all := append([]string{main, "--cli", target, "--transport", "http", "--method", method}, args...)
+		all := append([]string{main, "--cli", target, "--transport", string(s.Transports[0]), "--method", method}, args...)
 		cmd := exec.Command(b.node, all...)
 		cmd.Env = append(os.Environ(), "HOME="+b.scripts)
 		out, err := cmd.CombinedOutput()
