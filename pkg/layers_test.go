@@ -50,7 +50,7 @@ var rooms = map[string]room{
 	"token":     {2, "policy"}, // policies say whose tokens are valid
 	"store":     {2, "mesh pace policy"},
 	"hbone":     {2, "mesh identity relay nowait gate"},
-	"admission": {3, "policy store"},
+	"admission": {3, "pace policy store"},
 	"discovery": {3, "mesh pace policy store xds watch manifest"},
 	"route":     {3, "mesh store"},
 	"inspect":   {3, "mesh policy telemetry nowait"},

@@ -6,7 +6,9 @@ package admission
 import (
 	"context"
 	"sync"
+	"time"
 
+	"github.com/outrigger-mesh/outrigger/pkg/pace"
 	"github.com/outrigger-mesh/outrigger/pkg/policy"
 	"github.com/outrigger-mesh/outrigger/pkg/store"
 )
@@ -19,6 +21,7 @@ type Ask func(*store.Snapshot) policy.Decision
 type Register struct {
 	store *store.Store
 	wake  chan struct{} // holds one token when there is a newer snapshot to ask about
+	stir  chan struct{} // holds one token when it has other policies
 
 	mu   sync.Mutex // guards what follows
 	open map[*Entry]struct{}
@@ -26,7 +29,7 @@ type Register struct {
 
 // NewRegister returns an empty register over the configuration in s.
 func NewRegister(s *store.Store) *Register {
-	return &Register{store: s, wake: make(chan struct{}, 1), open: make(map[*Entry]struct{})}
+	return &Register{store: s, wake: make(chan struct{}, 1), stir: make(chan struct{}, 1), open: make(map[*Entry]struct{})}
 }
 
 // An Entry is one admitted or refused connection.
@@ -97,30 +100,70 @@ func (e *Entry) deny(d policy.Decision) {
 	}
 }
 
-// Run asks about every open connection after each change until ctx ends.
+// Asking about many connections takes long. While changes of other things than
+// policies go on, it rests then, so that it takes at most a fifth of a processor.
+const (
+	longAsking  = time.Millisecond
+	restFactor  = 4 // times as long as asking took
+	longestRest = 100 * time.Millisecond
+)
+
+// Run asks about every open connection after each change until ctx ends: at once
+// after one of policies, and after others within longestRest of the answers before.
 func (r *Register) Run(ctx context.Context) {
-	defer r.store.Watch(func(*store.Snapshot) { r.changed() })()
-	r.changed() // connections may have been admitted before the watch began
+	policies := r.store.Snapshot().PolicyVersion()
+	defer r.store.Watch(func(snap *store.Snapshot) { // one call at a time
+		if v := snap.PolicyVersion(); v != policies {
+			policies = v
+			signal(r.stir)
+		}
+		signal(r.wake)
+	})()
+	signal(r.wake) // connections may have been admitted before the watch began
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-r.wake:
-			r.recheck()
+		}
+		began := time.Now()
+		r.recheck()
+		if took := time.Since(began); took > longAsking && !r.rest(ctx, min(restFactor*took, longestRest)) {
+			return
 		}
 	}
 }
 
-func (r *Register) changed() {
+// rest waits, but for other policies no longer. It is false when ctx has ended.
+func (r *Register) rest(ctx context.Context, d time.Duration) bool {
+	end := time.NewTimer(d)
+	defer end.Stop()
 	select {
-	case r.wake <- struct{}{}:
-	default: // the pending token will see the newest snapshot
+	case <-ctx.Done():
+		return false
+	case <-r.stir:
+	case <-end.C:
+	}
+	return true
+}
+
+// signal leaves one token; one that is there already will do.
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
 	}
 }
 
 func (r *Register) recheck() {
+	select {
+	case <-r.stir: // the snapshot has these policies
+	default:
+	}
 	snap := r.store.Snapshot()
+	var p pace.Pace
 	for _, e := range r.entries() {
+		p.Step()
 		if d := e.again(snap); !d.Allowed {
 			e.Release()
 			e.deny(d)

@@ -23,7 +23,7 @@ func until(version uint64) admission.Ask {
 	}
 }
 
-func running(t *testing.T) (*store.Store, *admission.Register) {
+func running(t testing.TB) (*store.Store, *admission.Register) {
 	s := store.New(store.Config{})
 	r := admission.NewRegister(s)
 	ctx, cancel := context.WithCancel(context.Background())
