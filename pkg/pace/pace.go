@@ -13,7 +13,10 @@ const turn = 30 * time.Microsecond
 
 // A Pace is that of one piece of work. The zero value is ready. Its methods must
 // not be called at the same time.
-type Pace struct{ began time.Time }
+type Pace struct {
+	began  time.Time
+	waited time.Duration // for the last turn of others: ours is no shorter, or work would starve on a busy machine
+}
 
 // Step is called between short parts of the work, of some microseconds each. When
 // the turn is over it lets the other goroutines run, has an idle processor look
@@ -24,10 +27,11 @@ func (p *Pace) Step() {
 	if p.began.IsZero() {
 		p.began = now
 	}
-	if now.Sub(p.began) < turn {
+	if now.Sub(p.began) < max(turn, p.waited) {
 		return
 	}
 	runtime.Gosched()
 	yield()
 	p.began = time.Now()
+	p.waited = p.began.Sub(now)
 }
