@@ -50,6 +50,8 @@ func protocol(p policypb.Port_Protocol) policy.Protocol {
 	switch p {
 	case policypb.Port_MCP:
 		return policy.ProtocolMCP
+	case policypb.Port_HTTP:
+		return policy.ProtocolHTTP
 	case policypb.Port_Opaque:
 		return policy.ProtocolOpaque
 	}

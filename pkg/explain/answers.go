@@ -225,6 +225,8 @@ func sayPort(a *Answer, p policy.Port) {
 	switch p.Protocol {
 	case policy.ProtocolMCP:
 		a.say("agent policy: the port speaks MCP, so each call is asked about; explain one from its audit record")
+	case policy.ProtocolHTTP:
+		a.say("agent policy: the port speaks HTTP, so requests are read strictly, but no rule is asked about them")
 	case policy.ProtocolOpaque:
 		a.say("agent policy: the port is opaque, so its bytes are not inspected")
 	default:

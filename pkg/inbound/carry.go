@@ -140,7 +140,7 @@ func (p *Proxy) dialApp(ctx context.Context, a *arrival) (net.Conn, error) {
 // an inspected one does not end because the peer has left, which inspection notices
 // itself: a call may have to be read to its end.
 func (a *arrival) lasting(tunnel context.Context) (ctx context.Context, done func()) {
-	if a.serving == nil || a.port.Protocol != policy.ProtocolMCP {
+	if a.serving == nil || !a.port.Protocol.Inspected() {
 		return tunnel, func() {}
 	}
 	ctx, cut := context.WithCancelCause(a.serving)
@@ -161,7 +161,7 @@ func (v *visit) carry(ctx context.Context) {
 	ctx = v.ready(ctx)
 	up, ok := v.app.(relay.Conn)
 	switch {
-	case v.port.Protocol == policy.ProtocolMCP:
+	case v.port.Protocol.Inspected():
 		v.err = v.proxy.inspect(ctx, &v.arrival, v.down, v.app)
 	case !ok:
 		v.app.Close()
@@ -179,7 +179,7 @@ func (v *visit) carry(ctx context.Context) {
 // ready returns the context that ends when the arrival is no longer admitted.
 func (v *visit) ready(ctx context.Context) context.Context {
 	cut, done := v.cut, func() {}
-	if cut == nil || v.port.Protocol == policy.ProtocolMCP {
+	if cut == nil || v.port.Protocol.Inspected() {
 		var lasted func()
 		ctx, lasted = v.lasting(ctx)
 		ctx, cut = context.WithCancelCause(ctx)

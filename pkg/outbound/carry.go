@@ -229,7 +229,7 @@ func (v *visit) carry(ctx context.Context) {
 	v.entry.OnCut(func(decision policy.Decision) {
 		cancel(fmt.Errorf("%w: connection closed due to policy change: %s", ErrDenied, decision.Reason))
 	})
-	if v.port.Protocol == policy.ProtocolMCP {
+	if v.port.Protocol.Inspected() {
 		v.err = v.proxy.inspect(ctx, &v.departure, v.app, v.up)
 	} else {
 		v.record.Open()

@@ -39,7 +39,7 @@ type AgentTarget struct {
 // An AgentPort declares the protocol of a port.
 type AgentPort struct {
 	Number   uint32
-	Protocol Protocol // ProtocolMCP or ProtocolOpaque
+	Protocol Protocol // ProtocolMCP, ProtocolHTTP or ProtocolOpaque
 	Paths    []string
 }
 

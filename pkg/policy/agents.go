@@ -259,7 +259,7 @@ func newAgentRules(all []placement, trustDomain string) *agentRules {
 	if r.port.Protocol == ProtocolUndeclared {
 		return nil
 	}
-	if r.port.Protocol == ProtocolOpaque {
+	if r.port.Protocol != ProtocolMCP {
 		return r
 	}
 	seen := map[*Agent]bool{}

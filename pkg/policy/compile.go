@@ -133,11 +133,11 @@ func (c *agentCompiler) ports() map[uint16]AgentPort {
 }
 
 func (c *agentCompiler) port(field string, p *AgentPort) {
-	if p.Protocol != ProtocolMCP && p.Protocol != ProtocolOpaque {
-		c.add(field+".protocol", "write MCP or Opaque", "is not set")
+	if p.Protocol == ProtocolUndeclared {
+		c.add(field+".protocol", "write MCP, HTTP or Opaque", "is not set")
 	}
-	if p.Protocol == ProtocolOpaque && len(p.Paths) > 0 {
-		c.add(field+".paths", "remove them, or write protocol: MCP", "are of no use on an opaque port")
+	if p.Protocol != ProtocolMCP && len(p.Paths) > 0 {
+		c.add(field+".paths", "remove them, or write protocol: MCP", "are of no use on a port that does not speak MCP")
 	}
 	if len(p.Paths) > maxList {
 		c.add(field+".paths", "leave it out to accept every path", "has %d entries, at most %d are allowed", len(p.Paths), maxList)

@@ -20,6 +20,7 @@ func TestPort(t *testing.T) {
 	}
 	mcp := func(paths ...string) AgentPort { return AgentPort{8080, ProtocolMCP, paths} }
 	opaque := AgentPort{8080, ProtocolOpaque, nil}
+	plain := AgentPort{8080, ProtocolHTTP, nil}
 	guard := AgentSpec{Name: "guard", Namespace: "istio-system", AllMCPPorts: true}
 	for _, c := range []struct {
 		name  string
@@ -31,6 +32,8 @@ func TestPort(t *testing.T) {
 		{"MCP", []AgentSpec{with("a", mcp())}, Port{ProtocolMCP, nil}},
 		{"opaque", []AgentSpec{with("a", opaque)}, Port{ProtocolOpaque, nil}},
 		{"MCP over opaque", []AgentSpec{with("a", mcp("/mcp")), with("b", opaque)}, Port{ProtocolMCP, []string{"/mcp"}}},
+		{"MCP over HTTP", []AgentSpec{with("a", plain), with("b", mcp("/mcp"))}, Port{ProtocolMCP, []string{"/mcp"}}},
+		{"HTTP over opaque", []AgentSpec{with("a", plain), with("b", opaque)}, Port{ProtocolHTTP, nil}},
 		{"paths are united", []AgentSpec{with("a", mcp("/b", "/a")), with("b", mcp("/a"))}, Port{ProtocolMCP, []string{"/a", "/b"}}},
 		{"every path", []AgentSpec{with("a", mcp("/b")), with("b", mcp())}, Port{ProtocolMCP, nil}},
 		{"a guard declares nothing", []AgentSpec{guard}, Port{}},

@@ -18,8 +18,12 @@ type Protocol uint8
 const (
 	ProtocolUndeclared Protocol = iota // no agent policy lists the port: L4 authorization alone decides
 	ProtocolOpaque                     // any bytes, not inspected
+	ProtocolHTTP                       // HTTP: read strictly, but only L4 authorization decides
 	ProtocolMCP                        // MCP: whatever cannot be inspected as MCP is denied
 )
+
+// Inspected tells whether more is read of it than bytes.
+func (p Protocol) Inspected() bool { return p == ProtocolHTTP || p == ProtocolMCP }
 
 // A Port is what agent policies say about a port.
 type Port struct {

@@ -59,6 +59,7 @@ const (
 	gatePort   = 15009 // where a gate stands before the server
 	appPort    = 9000
 	mcpPort    = 9001 // of the same app, where agent policies govern it
+	httpPort   = 9002 // of the same app, where its HTTP is relayed as such
 	adminPort  = 15000
 )
 
@@ -66,6 +67,7 @@ func (p place) front() string  { return p.at(clientIP, frontPort) }
 func (p place) server() string { return p.at(serverIP, serverPort) }
 func (p place) app() string    { return p.at(serverIP, appPort) }
 func (p place) mcp() string    { return p.at(serverIP, mcpPort) }
+func (p place) http() string   { return p.at(serverIP, httpPort) }
 
 // begin starts the client side that all scenarios but one use.
 func (c *chain) begin(ctx context.Context) (_ *chain, err error) {

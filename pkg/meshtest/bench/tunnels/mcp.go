@@ -19,11 +19,12 @@ import (
 const (
 	straight = "direct"
 	opaque   = "opaque"
+	relayed  = "opaque HTTP"
 	governed = "governed"
 	proxied  = "HTTP proxies"
 )
 
-// A town is a pair of sidecars with one MCP app, which they reach in two ways.
+// A town is a pair of sidecars with one MCP app, which they reach in three ways.
 type town struct {
 	*bed
 	place place
@@ -56,7 +57,7 @@ metadata: {name: tools, namespace: bench}
 spec:
   target: {selector: {matchLabels: {app: server}}}
   direction: Inbound
-  ports: [{number: %d, protocol: MCP, paths: [/mcp]}]
+  ports: [{number: %d, protocol: MCP, paths: [/mcp]}, {number: %d, protocol: HTTP}]
   rules:
   - name: nobody-deletes
     action: Deny
@@ -85,10 +86,10 @@ func found(ctx context.Context, c Config) (*town, error) {
 
 func (t *town) start(ctx context.Context) (err error) {
 	p := t.place
-	if err := t.control(ctx, p, append(agentSides(), clientSide()), fmt.Sprintf(policies, mcpPort)); err != nil {
+	if err := t.control(ctx, p, append(agentSides(), clientSide()), fmt.Sprintf(policies, mcpPort, httpPort)); err != nil {
 		return err
 	}
-	app, err := t.group.Launch("app", t.self, "mcp-app", p.app(), p.mcp())
+	app, err := t.group.Launch("app", t.self, "mcp-app", p.app(), p.mcp(), p.http())
 	if err != nil {
 		return err
 	}
@@ -99,9 +100,9 @@ func (t *town) start(ctx context.Context) (err error) {
 	if t.pair.server, err = t.sidecar(ctx, p, serverSide(), serverPort, "--label", "app=server", "--audit-log", t.file("audit.jsonl")); err != nil {
 		return err
 	}
-	const second = frontPort + 1
+	const second, third = frontPort + 1, frontPort + 2
 	t.pair.client, err = t.sidecar(ctx, p, clientSide(), serverPort,
-		"--forward", p.front()+"="+p.app(), "--forward", p.at(clientIP, second)+"="+p.mcp())
+		"--forward", p.front()+"="+p.app(), "--forward", p.at(clientIP, second)+"="+p.mcp(), "--forward", p.at(clientIP, third)+"="+p.http())
 	if err != nil {
 		return err
 	}
@@ -112,6 +113,7 @@ func (t *town) start(ctx context.Context) (err error) {
 	all := []way{
 		{straight, p.app(), "an app that answers at once, with as many bytes as it was asked in", t.pair},
 		{opaque, p.front(), "through the pair, on a port that no agent policy governs", t.pair},
+		{relayed, p.at(clientIP, third), "through the pair, on a port that a policy declares as HTTP: read strictly, written anew, no body looked at", t.pair},
 		{governed, p.at(clientIP, second), "through the pair, on a port governed by allow rules, a condition on arguments and a deny rule; access log and audit record", t.pair},
 		{proxied, proxies.place.front(), "through two httputil.ReverseProxy instead, on plain TCP: no TLS, no identity, no policy, no records", proxies},
 	}

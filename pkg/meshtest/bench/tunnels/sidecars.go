@@ -143,7 +143,7 @@ spec:
   action: ALLOW
   rules:
   - from: [{source: {principals: [%s]}}]
-    to: [{operation: {ports: ["%d", "%d"]}}]
-`, strings.Join(principals, ", "), appPort, mcpPort)
+    to: [{operation: {ports: ["%d", "%d", "%d"]}}]
+`, strings.Join(principals, ", "), appPort, mcpPort, httpPort)
 	return b.String()
 }

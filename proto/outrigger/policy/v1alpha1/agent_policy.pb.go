@@ -201,6 +201,10 @@ const (
 	Port_MCP Port_Protocol = 1
 	// Any bytes: no inspection, the rules do not apply to this port.
 	Port_Opaque Port_Protocol = 2
+	// HTTP of any kind: read strictly and written anew, with the verified caller
+	// in its header, as on an MCP port; but no body is looked at, no request is
+	// recorded, and the rules do not apply to this port.
+	Port_HTTP Port_Protocol = 3
 )
 
 // Enum value maps for Port_Protocol.
@@ -209,11 +213,13 @@ var (
 		0: "ProtocolUnspecified",
 		1: "MCP",
 		2: "Opaque",
+		3: "HTTP",
 	}
 	Port_Protocol_value = map[string]int32{
 		"ProtocolUnspecified": 0,
 		"MCP":                 1,
 		"Opaque":              2,
+		"HTTP":                3,
 	}
 )
 
@@ -679,7 +685,7 @@ type AgentPolicySpec struct {
 	// Protocol spoken on each governed port. Inbound, the port is the one the
 	// workload listens on; outbound, the one the agent dials. A port that no policy
 	// lists is not inspected: it is left to the L4 authorization policies of the
-	// mesh. If policies disagree, MCP wins over Opaque.
+	// mesh. If policies disagree, MCP wins over HTTP, and HTTP over Opaque.
 	Ports []*Port `protobuf:"bytes,3,rep,name=ports,proto3" json:"ports,omitempty"`
 	// Whether base protocol methods follow the grants.
 	McpBaseProtocolMethodsOption AgentPolicySpec_BaseProtocolMethods `protobuf:"varint,4,opt,name=mcp_base_protocol_methods_option,json=mcpBaseProtocolMethodsOption,proto3,enum=outrigger.policy.v1alpha1.AgentPolicySpec_BaseProtocolMethods" json:"mcp_base_protocol_methods_option,omitempty"`
@@ -1866,16 +1872,17 @@ const file_outrigger_policy_v1alpha1_agent_policy_proto_rawDesc = "" +
 	"\fmatch_labels\x18\x01 \x03(\v29.outrigger.policy.v1alpha1.LabelSelector.MatchLabelsEntryR\vmatchLabels\x1a>\n" +
 	"\x10MatchLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb4\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xbe\x01\n" +
 	"\x04Port\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\rR\x06number\x12D\n" +
 	"\bprotocol\x18\x02 \x01(\x0e2(.outrigger.policy.v1alpha1.Port.ProtocolR\bprotocol\x12\x14\n" +
-	"\x05paths\x18\x03 \x03(\tR\x05paths\"8\n" +
+	"\x05paths\x18\x03 \x03(\tR\x05paths\"B\n" +
 	"\bProtocol\x12\x17\n" +
 	"\x13ProtocolUnspecified\x10\x00\x12\a\n" +
 	"\x03MCP\x10\x01\x12\n" +
 	"\n" +
-	"\x06Opaque\x10\x02\"\xa9\x01\n" +
+	"\x06Opaque\x10\x02\x12\b\n" +
+	"\x04HTTP\x10\x03\"\xa9\x01\n" +
 	"\x11RecordedArguments\x12E\n" +
 	"\x04form\x18\x01 \x01(\x0e21.outrigger.policy.v1alpha1.RecordedArguments.FormR\x04form\x12\x16\n" +
 	"\x06reveal\x18\x02 \x03(\tR\x06reveal\"5\n" +
