@@ -151,6 +151,9 @@ func (s *sink) inline(src io.Reader, n int) error {
 			return err
 		}
 	}
+	if s.buf == nil { // the head was larger than the buffer
+		s.buf = getBuffer(sinkSize)[:0]
+	}
 	at := len(s.buf)
 	if _, err := io.ReadFull(src, s.buf[at:at+n]); err != nil {
 		s.buf = s.buf[:0]

@@ -302,3 +302,17 @@ func TestResponseUntilTheEndIsResetIfItIsNotWhole(t *testing.T) {
 		t.Errorf("%q seems complete", got)
 	}
 }
+
+// A head that fills its limit grows when it is written: by spaces and by fields of ours.
+func TestHeadThatGrowsPastTheBufferKeepsItsBody(t *testing.T) {
+	d := open(t, app(t, func(w http.ResponseWriter, r *http.Request) {
+		b, _ := io.ReadAll(r.Body)
+		fmt.Fprintf(w, "%s %d", b, len(r.Header.Get("X-Last")))
+	}), Config{})
+	head := "POST / HTTP/1.1\r\nHost:x\r\nConnection:close\r\nContent-Length:5\r\n" + strings.Repeat("X-A:b\r\n", 110) + "X-Last:"
+	last := bufferSize - len(head) - len("\r\n\r\n")
+	got := say(t, d.addr, head+strings.Repeat("c", last)+"\r\n\r\nhello")
+	if want := fmt.Sprintf("hello %d", last); status(got) != "200" || !strings.HasSuffix(got, want) {
+		t.Errorf("the app saw something else than %q: %q", want, got)
+	}
+}
