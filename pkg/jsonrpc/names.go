@@ -84,7 +84,7 @@ func (n *names) add(f *frame, text []byte) bool {
 }
 
 func prefix(text []byte) uint64 {
-	p := uint64(len(text)&0xff) << 56
+	p := uint64(min(len(text), 0xff)) << 56
 	if cap(text) >= 8 { // it is a part of the document: what follows may be read, and is masked
 		return p | binary.LittleEndian.Uint64(text[:8])&(1<<(8*min(len(text), 7))-1)
 	}

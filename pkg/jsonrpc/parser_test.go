@@ -3,6 +3,7 @@ package jsonrpc
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -212,6 +213,20 @@ func TestCrowdedObjectsStillFindDuplicates(t *testing.T) {
 	}
 	if _, err := p.Message([]byte(good)); err != nil {
 		t.Errorf("a later document: %v", err)
+	}
+}
+
+func TestLongNamesAreNotTakenForTheirBeginnings(t *testing.T) {
+	long := strings.Repeat("a", 256)
+	for n := range 10 {
+		for _, names := range [][2]string{{long[:n], long + long[:n]}, {long + long[:n], long[:n]}} {
+			if err := Check(fmt.Appendf(nil, `{%q:1,%q:2}`, names[0], names[1]), Limits{}); err != nil {
+				t.Errorf("names of %d and %d bytes: %v", len(names[0]), len(names[1]), err)
+			}
+		}
+	}
+	if err := Check(fmt.Appendf(nil, `{%q:1,%q:2}`, long+long, long+long), Limits{}); err == nil {
+		t.Error("a long name may appear twice")
 	}
 }
 
