@@ -29,6 +29,7 @@ func (s *stream) opensEndpoint(data []byte) bool {
 		e.recordNote("endpoint", "the endpoint cannot be bound: it is another caller's, or there are too many")
 		return false
 	}
+	e.sessions.guard(opened, marksOf(target, e.x.Request.RawQuery))
 	e.sessions.leave(e.session, e.time)
 	e.session, s.endpoint = opened, opened
 	e.version = rev2024
@@ -53,18 +54,30 @@ func (e *exchange) resolve(reference string) (target string, ok bool) {
 	return to.RequestURI(), true
 }
 
-// enterEndpoint finds out whether the request is a post to an open endpoint.
+// enterEndpoint finds out whether the request is a post to an open endpoint. What only
+// resembles one is refused, and so is one of another caller: a session of the caller's
+// own, named in a header, changes nothing for a server that does not look at it.
 func (e *exchange) enterEndpoint() (r *refusal) {
-	if e.x.Request.Method != "POST" || e.x.Request.Header.Has(sessionHeader) {
+	at := e.x.Request
+	if at.Method != "POST" {
 		return nil
 	}
-	s := e.sessions.enter(sessionKey{place: e.place(), endpoint: e.x.Request.Target}, e.time)
-	if s == nil {
+	resembles := e.sessions.guards(e.place(), at.Path, at.RawQuery)
+	if !resembles && at.Header.Has(sessionHeader) {
 		return nil
 	}
-	if !s.admits(e.caller()) {
+	s := e.sessions.enter(sessionKey{place: e.place(), endpoint: at.Target}, e.time)
+	switch {
+	case s == nil && resembles:
+		return &refusal{status: 404, code: codeSessionNotFound, problem: "no such endpoint is open"}
+	case s == nil:
+		return nil
+	case !s.admits(e.caller()):
 		e.sessions.leave(s, e.time)
 		return &refusal{status: 403, code: codeRefused, problem: "the endpoint belongs to another caller"}
+	case at.Header.Has(sessionHeader):
+		e.sessions.leave(s, e.time)
+		return nil
 	}
 	e.session = s
 	e.client = s.introduced()

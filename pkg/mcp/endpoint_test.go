@@ -10,7 +10,7 @@ import (
 )
 
 // openStream opens an event stream and returns its body and the server's end.
-func (h *harness) openStream() (body io.ReadCloser, server *io.PipeWriter) {
+func (h *harness) openStream(query ...string) (body io.ReadCloser, server *io.PipeWriter) {
 	pr, pw := io.Pipe()
 	handler := h.layer(inspect.HandlerFunc(func(ctx context.Context, x *inspect.Exchange) (*inspect.Response, error) {
 		r := eventReply("")
@@ -18,6 +18,7 @@ func (h *harness) openStream() (body io.ReadCloser, server *io.PipeWriter) {
 		return r, nil
 	}))
 	x := h.exchange("GET", "", "Accept: text/event-stream")
+	x.Request.RawQuery = strings.Join(query, "&")
 	r, err := handler.Do(h.t.Context(), x)
 	if err != nil {
 		h.t.Fatal(err)
@@ -35,10 +36,10 @@ func (h *harness) next(body io.Reader, server io.Writer, event string) string {
 	return string(buf[:n])
 }
 
-func (h *harness) post(target, body string) answer {
-	x := h.exchange("POST", body)
+func (h *harness) post(target, body string, header ...string) answer {
+	x := h.exchange("POST", body, header...)
 	x.Request.Target = target
-	x.Request.Path, _, _ = strings.Cut(target, "?")
+	x.Request.Path, x.Request.RawQuery, _ = strings.Cut(target, "?")
 	return h.do(x)
 }
 
@@ -132,5 +133,47 @@ func TestProtectedResourceMetadataIsRelayed(t *testing.T) {
 	h.judge = denying("GET ")
 	if a := get(metadataPath); a.status != 404 {
 		t.Errorf("denied: %+v", a)
+	}
+}
+
+func TestWhatResemblesAnEndpointLeadsNowhere(t *testing.T) {
+	const initialized = `{"jsonrpc":"2.0","id":1,"result":{"protocolVersion":"2025-06-18","capabilities":{},"serverInfo":{"name":"s","version":"1"}}}`
+	for endpoint, posts := range map[string][]string{
+		"/messages?sid=0123456789abcdef": {"/messages?sid=0123456789abcdef&x=1", "/messages?x=1;sid=0123456789abcdef", "/?s%69d=0123456789abcdef",
+			"/messages?SID=1", "/messages?sid[]=0123456789abcdef", "/messages?[sid]=0123456789abcdef", "/other?sid=0123456789abcde%66"},
+		"/messages?session_id=5":    {"/messages?session_id=5&", "/m?session.id=5", "/messages?session_id=+5"},
+		"/m/0123456789abcdef":       {"/m/0123456789ABCDEF", "/m//0123456789abcdef", "/m/0123456789abcdef/", "/m/0123456789abcdef?x=1", "/m/0123456789abcdef;x"},
+		"/m?key=K&transport=5&id=5": {"/m?id=5", "/m?transport=5&key=K"},
+	} {
+		h := newHarness(t, denying(), Config{})
+		h.port.Paths = nil
+		h.server = func(*seen) *inspect.Response {
+			return jsonReply(200, initialized, inspect.Field{Name: sessionHeader, Value: "own"})
+		}
+		body, server := h.openStream("key=K")
+		h.next(body, server, "event: endpoint\ndata: "+endpoint+"\n\n")
+		h.source = stealer
+		if a := h.send("POST", rpc("1", "initialize", `{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"c","version":"1"}}`)); a.status != 200 {
+			t.Fatalf("initialize: %+v", a)
+		}
+		h.got = nil
+		for _, header := range [][]string{nil, {"Mcp-Session-Id: own"}} {
+			isError(t, h.post(endpoint, rpc("1", "ping", ""), header...), 403, codeRefused, "null")
+			for _, target := range posts {
+				isError(t, h.post(target, rpc("1", "ping", ""), header...), 404, codeSessionNotFound, "null")
+			}
+		}
+		if len(h.got) > 0 {
+			t.Errorf("%s: the server got %+v", endpoint, h.got)
+		}
+		for _, target := range []string{"/mcp", "/mcp?key=K", "/mcp?token=1"} { // of the streamable transport beside it
+			if a := h.post(target, rpc("1", "ping", ""), "Mcp-Session-Id: own"); a.status != 200 {
+				t.Errorf("%s beside %s: %+v", target, endpoint, a)
+			}
+		}
+		body.Close()
+		if a := h.post(posts[0], rpc("1", "ping", ""), "Mcp-Session-Id: own"); a.status != 200 {
+			t.Errorf("%s after %s: %+v", posts[0], endpoint, a)
+		}
 	}
 }

@@ -52,6 +52,7 @@ type session struct {
 	used   time.Time
 	active int // exchanges inside
 	entry  *list.Element
+	marks  []string // of an endpoint
 }
 
 // A holder is the workload that something belongs to or, of a connection on which nobody

@@ -13,14 +13,15 @@ type sessions struct {
 
 	mu      sync.Mutex // guards what follows
 	all     map[sessionKey]*session
-	swept   time.Time             // when the idle ones were looked for
-	callers map[holder]*list.List // of *session, the longest unused first
+	swept   time.Time                // when the idle ones were looked for
+	callers map[holder]*list.List    // of *session, the longest unused first
+	marks   map[place]map[string]int // of open endpoints, and how many have each
 }
 
 func newSessions(c Config) *sessions {
 	return &sessions{
 		limit: c.Sessions, perCaller: c.SessionsPerCaller, idle: c.SessionIdle,
-		all: map[sessionKey]*session{}, callers: map[holder]*list.List{},
+		all: map[sessionKey]*session{}, callers: map[holder]*list.List{}, marks: map[place]map[string]int{},
 	}
 }
 
@@ -115,6 +116,7 @@ func (t *sessions) forget(s *session) {
 
 func (t *sessions) remove(s *session) {
 	delete(t.all, s.key)
+	t.unguard(s)
 	own := t.callers[s.holder]
 	own.Remove(s.entry)
 	t.drop(s.holder, own)

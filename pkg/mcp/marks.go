@@ -1,0 +1,114 @@
+package mcp
+
+import (
+	"net/url"
+	"strings"
+)
+
+// Servers of 2024-11-05 find a session by an id in the target of its endpoint, and
+// read targets in many ways: a parameter more, another path before it or another
+// spelling leads to the same session. So nobody may post to what has the marks of open
+// endpoints and is none of them.
+
+// minMark is the shortest end of a path that is taken for an id.
+const minMark = 16
+
+// marksOf are what tells the endpoint of a stream from other targets: the parameters
+// that the server added to those of the stream's own query or, if there are none, the
+// end of the path.
+func marksOf(target, asked string) (marks []string) {
+	path, query, _ := strings.Cut(target, "?")
+	known := map[string]bool{"": true}
+	for _, name := range parameters(asked) {
+		known[name] = true
+	}
+	for _, name := range parameters(query) {
+		if !known[name] {
+			known[name] = true
+			marks = append(marks, name)
+		}
+	}
+	if last := path[strings.LastIndexByte(path, '/')+1:]; len(marks) == 0 && len(last) >= minMark {
+		if plain, err := url.PathUnescape(last); err == nil {
+			marks = append(marks, "/"+strings.ToLower(plain))
+		}
+	}
+	return marks
+}
+
+// parameters are the names in a query without what servers fold, drop or take for a
+// subscript: letters and digits, in lower case.
+func parameters(query string) (names []string) {
+	for parameter := range strings.FieldsFuncSeq(query, func(r rune) bool { return r == '&' || r == ';' }) {
+		name, _, _ := strings.Cut(parameter, "=")
+		if plain, err := url.QueryUnescape(name); err == nil {
+			names = append(names, strings.Map(foldName, plain))
+		}
+	}
+	return names
+}
+
+func foldName(r rune) rune {
+	switch {
+	case 'A' <= r && r <= 'Z':
+		return r + ('a' - 'A')
+	case 'a' <= r && r <= 'z', '0' <= r && r <= '9':
+		return r
+	}
+	return -1
+}
+
+// guard notes the marks of an endpoint that was opened, for as long as it is open.
+func (t *sessions) guard(s *session, marks []string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if s.marks != nil || t.all[s.key] != s {
+		return
+	}
+	s.marks = marks
+	of := t.marks[s.key.place]
+	if of == nil && len(marks) > 0 {
+		of = map[string]int{}
+		t.marks[s.key.place] = of
+	}
+	for _, mark := range marks {
+		of[mark]++
+	}
+}
+
+// unguard forgets the marks of an endpoint. The lock is held.
+func (t *sessions) unguard(s *session) {
+	of := t.marks[s.key.place]
+	for _, mark := range s.marks {
+		if of[mark]--; of[mark] == 0 {
+			delete(of, mark)
+		}
+	}
+	if of != nil && len(of) == 0 {
+		delete(t.marks, s.key.place)
+	}
+}
+
+// guards tells whether a target has a mark of the open endpoints of a place.
+func (t *sessions) guards(p place, path, query string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.marks) == 0 || len(t.marks[p]) == 0 {
+		return false
+	}
+	names, path := parameters(query), strings.ToLower(path)
+	for mark := range t.marks[p] {
+		if mark[0] == '/' {
+			if strings.Contains(path, mark[1:]) {
+				return true
+			}
+			continue
+		}
+		for _, name := range names {
+			if strings.HasPrefix(name, mark) {
+				return true
+			}
+		}
+	}
+	return false
+}
