@@ -136,8 +136,19 @@ func (m *stage) startSidecar(ctx context.Context, w place) error {
 func (m *stage) accessLog(w place) string { return m.file("logs", "access-"+w.name+".log") }
 func (m *stage) audit(w place) string     { return m.file("logs", "audit-"+w.name+".jsonl") }
 
+// news are the logs that somebody must hear of who has a server or a policy of his own here.
+func (m *stage) news(t *telling) []*follower {
+	n := &news{telling: t, told: map[string]bool{}}
+	all := []*follower{{path: m.processes[0].log, tell: n.control}}
+	if m.config.Server != "" || m.config.Policy != "" {
+		all = append(all, &follower{path: m.file("logs", "sidecar-"+m.server.name+".log"), tell: n.sidecar},
+			&follower{path: m.audit(m.server), tell: n.audit})
+	}
+	return all
+}
+
 // wait returns when ctx ends, or with an error when a process does. Meanwhile it
-// tells what the control plane says of the files it watches.
+// tells the news.
 func (m *stage) wait(ctx context.Context, t *telling) error {
 	ended := make(chan *process, len(m.processes))
 	for _, p := range m.processes {
@@ -146,7 +157,7 @@ func (m *stage) wait(ctx context.Context, t *telling) error {
 			ended <- p
 		}()
 	}
-	news := &follower{path: m.processes[0].log}
+	news := m.news(t)
 	tick := time.NewTicker(200 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -159,7 +170,9 @@ func (m *stage) wait(ctx context.Context, t *telling) error {
 			}
 			t.line("%s the control plane ended; the sidecars go on with what they know: %s", t.style(red, "✗"), p.tail())
 		case <-tick.C:
-			news.each(func(line string) { t.news(line) })
+			for _, n := range news {
+				n.each()
+			}
 		}
 	}
 }

@@ -89,16 +89,6 @@ func (t *telling) end() {
 	t.line("%s", t.style(bold, "All of it held."))
 }
 
-// news tells what the control plane logs about the files it watches.
-func (t *telling) news(line string) {
-	switch {
-	case strings.Contains(line, "level=WARN"), strings.Contains(line, "level=ERROR"):
-		t.line("%s %s", t.style(red, "✗"), line)
-	case strings.Contains(line, "configuration"):
-		t.line("%s %s", t.style(green, "✓"), line)
-	}
-}
-
 func (t *telling) keeping() {
 	t.line("")
 	if err := t.plan.serverDown(); err != nil {

@@ -373,7 +373,7 @@ func TestADeclaredMCPPortWithoutAPolicyIsClosed(t *testing.T) {
 		}
 		return nil
 	})
-	if page, err := get("http://" + netip.AddrPortFrom(m.ServerIP, 15000).String() + "/"); err != nil || !strings.Contains(page, "closed port</th><td>9000 speaks MCP") {
+	if page, err := get("http://" + netip.AddrPortFrom(m.ServerIP, 15000).String() + "/"); err != nil || !strings.Contains(page, "closed port</th><td>9000: it speaks MCP") {
 		t.Errorf("the status page does not tell of the closed port: %v: %s", err, page)
 	}
 	before := server.Executed()

@@ -4,14 +4,11 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"net/netip"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/pkg/admin"
-	"github.com/outrigger-mesh/outrigger/pkg/policy"
-	"github.com/outrigger-mesh/outrigger/pkg/store"
 	"github.com/outrigger-mesh/outrigger/pkg/telemetry"
 	"github.com/outrigger-mesh/outrigger/pkg/xds"
 )
@@ -107,7 +104,7 @@ func (s *Sidecar) facts() []admin.Fact {
 		facts = append(facts, admin.Fact{Name: "left alone", Value: e.String()})
 	}
 	for _, port := range s.closedPorts(snap) {
-		facts = append(facts, admin.Fact{Name: "closed port", Value: port})
+		facts = append(facts, admin.Fact{Name: "closed port", Value: fmt.Sprintf("%d: %s; %s", port, closedProblem, closedRemedy)})
 	}
 	for _, r := range s.rejected() {
 		facts = append(facts, admin.Fact{Name: "rejected", Value: r.Carrier + " " + r.Name + ": " + r.Problem})
@@ -118,24 +115,6 @@ func (s *Sidecar) facts() []admin.Fact {
 		}
 	}
 	return facts
-}
-
-// closedPorts are those that the operator declares as MCP and no agent policy governs.
-func (s *Sidecar) closedPorts(snap *store.Snapshot) (closed []string) {
-	policies := snap.Policies()
-	if policies == nil {
-		return nil // everything is
-	}
-	ports, _ := s.config.mcpPorts() // they were validated
-	for _, number := range ports {
-		for _, address := range s.self.Addresses[:min(1, len(s.self.Addresses))] {
-			to := policy.Destination{Workload: snap.Self(), Address: netip.AddrPortFrom(address, number)}
-			if policies.Port(policy.Inbound, to).Protocol == policy.ProtocolUndeclared {
-				closed = append(closed, fmt.Sprintf("%d speaks MCP (--mcp-port) and no agent policy governs it: every call is denied; list it under spec.ports of a policy", number))
-			}
-		}
-	}
-	return closed
 }
 
 func planeState(client *xds.Client) string {

@@ -132,6 +132,7 @@ func (s *Sidecar) feed(ctx context.Context, g *errgroup.Group) {
 		g.Go(func() error { return s.policies.Run(ctx) })
 	}
 	g.Go(func() error { s.register.Run(ctx); return nil })
+	g.Go(func() error { s.tellClosedPorts(ctx); return nil })
 	g.Go(func() error {
 		new(governor).run(ctx, func() uint64 { return s.store.Snapshot().Version() })
 		return nil
