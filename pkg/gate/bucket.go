@@ -26,10 +26,18 @@ func (b *Bucket) Spend(n int) bool {
 	return true
 }
 
+// fill adds what has come since it was last called. Of a token that has come in part
+// the time is kept: who asks often shall not get less.
 func (b *Bucket) fill(now time.Time) {
-	if more := int(now.Sub(b.filled).Seconds() * float64(b.perSecond)); more > 0 {
-		b.tokens = min(b.tokens+more, b.size)
-		b.filled = now
+	since := now.Sub(b.filled)
+	more := int(since.Seconds() * float64(b.perSecond))
+	switch {
+	case more <= 0:
+	case b.tokens+more >= b.size:
+		b.tokens, b.filled = b.size, now
+	default:
+		b.tokens += more
+		b.filled = b.filled.Add(time.Duration(float64(more) / float64(b.perSecond) * float64(time.Second)))
 	}
 }
 

@@ -1,0 +1,41 @@
+package gate
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestABucketGivesItsWholeRateHoweverOftenItIsAsked(t *testing.T) {
+	for _, every := range []time.Duration{time.Millisecond, 7 * time.Millisecond, 9900 * time.Microsecond} {
+		synctest.Test(t, func(t *testing.T) {
+			b := NewBucket(100, 200)
+			b.Spend(200)
+			begun, spent := time.Now(), 0
+			for time.Since(begun) < 100*time.Second {
+				time.Sleep(every)
+				if b.Spend(1) {
+					spent++
+				}
+				b.Level()
+			}
+			if spent < 9990 || spent > 10000 {
+				t.Errorf("asked every %v: %d in 100 s, want 100 a second", every, spent)
+			}
+		})
+	}
+}
+
+func TestAFullBucketKeepsNoTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := NewBucket(1, 2)
+		time.Sleep(1900 * time.Millisecond)
+		if b.Level(); !b.Spend(2) || b.Spend(1) {
+			t.Error("not as much as its size")
+		}
+		time.Sleep(999 * time.Millisecond)
+		if b.Spend(1) {
+			t.Error("a token before its time")
+		}
+	})
+}
