@@ -84,9 +84,14 @@ func (e *Entry) Release() {
 	e.register.mu.Unlock()
 }
 
+// again asks by snap, unless the first answer is by one as new: a connection may begin
+// between the look at the configuration and the one at who is open.
 func (e *Entry) again(snap *store.Snapshot) policy.Decision {
 	e.asking.Lock()
 	defer e.asking.Unlock()
+	if e.Snapshot.Version() >= snap.Version() {
+		return e.Decision
+	}
 	return e.ask(snap)
 }
 
