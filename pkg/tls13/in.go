@@ -18,6 +18,13 @@ const (
 	maxTicket = 64 << 10 // bytes of session tickets, which we do not use
 )
 
+// To derive keys costs as much as to open some ten records. A KeyUpdate has to be earned by
+// records with data; so many come on credit.
+const (
+	costOfUpdate   = 64 // records
+	updatesAtFirst = 32
+)
+
 // in is the reading side of a Conn.
 type in struct {
 	keys    keys
@@ -27,6 +34,7 @@ type in struct {
 	r, w    int     // what was read and is not decrypted yet
 	data    []byte  // of Read: decrypted
 	idle    int     // records without data in a row
+	owes    int     // records with data that are to come for the KeyUpdates that have come
 	skip    int     // bytes of a session ticket that are still to come
 	partial []byte  // of the header of a handshake message
 	err     error   // for good
@@ -130,6 +138,7 @@ func (c *Conn) open(record []byte) ([]byte, error) {
 	case typeApplication:
 		if n > 0 {
 			c.in.idle = 0
+			c.in.owes = max(c.in.owes-1, 0)
 		}
 		return data, nil
 	case typeAlert:
@@ -198,6 +207,9 @@ func (c *Conn) handshake(data []byte) error {
 func (c *Conn) newKeys(request byte) error {
 	if request > 1 {
 		return &recordError{alertIllegal, "KeyUpdate that is none"}
+	}
+	if c.in.owes += costOfUpdate; c.in.owes > updatesAtFirst*costOfUpdate {
+		return &recordError{alertUnexpected, "too many KeyUpdates"}
 	}
 	if request == 1 {
 		c.owed.Store(true)

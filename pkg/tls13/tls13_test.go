@@ -279,6 +279,33 @@ func TestKeysChangeWhenTheyAreDueOrAskedFor(t *testing.T) {
 	})
 }
 
+// updateAfter has the peer change its keys after some records, often. It answers how often c took it.
+func updateAfter(t *testing.T, records int) (taken int, err error) {
+	client, server := pair(t, match{true, true}, nil)
+	c, peer := client.(*Conn), server.(*Conn)
+	for ; taken < 4*updatesAtFirst; taken++ {
+		sendRaw(t, peer, []byte{keyUpdate, 0, 0, 1, 0}, typeHandshake)
+		check(t, peer.out.keys.update())
+		for range records {
+			sendRaw(t, peer, []byte("x"), typeApplication)
+			if _, err := c.Next(); err != nil {
+				return taken, err
+			}
+		}
+	}
+	return taken, nil
+}
+
+func TestKeyUpdatesHaveToBeEarned(t *testing.T) {
+	if n, err := updateAfter(t, costOfUpdate); err != nil {
+		t.Errorf("with enough data between: %d, %v", n, err)
+	}
+	var mistake *recordError
+	if n, err := updateAfter(t, 1); !errors.As(err, &mistake) || n < updatesAtFirst || n > updatesAtFirst+1 {
+		t.Errorf("with one record between: %d, %v", n, err)
+	}
+}
+
 // sendRaw sends one record with data of some type.
 func sendRaw(t testing.TB, c *Conn, data []byte, typ byte) {
 	t.Helper()
