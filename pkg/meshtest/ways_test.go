@@ -268,3 +268,77 @@ func TestAWaypointIsNeverBypassed(t *testing.T) {
 		}
 	}
 }
+
+// A connection that is open when its service gets a waypoint is cut: what it
+// carries further would pass the waypoint by.
+func TestAnOpenConnectionDoesNotStayBesideAWaypoint(t *testing.T) {
+	const guarded = "guarded.tools.svc.cluster.local"
+	m := meshtest.New(t, meshtest.Config{Adjust: leadingTo(nil, "guarded.tools")})
+	app, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var echoing sync.WaitGroup
+	echoing.Go(func() {
+		for {
+			c, err := app.Accept()
+			if err != nil {
+				return
+			}
+			echoing.Go(func() { defer c.Close(); io.Copy(c, c) })
+		}
+	})
+	defer echoing.Wait()
+	defer app.Close()
+	guard := func(ports, waypoint string) string {
+		return fmt.Sprintf(serviceDocument, "guarded", "{ports: ["+ports+"], addresses: [10.96.0.9]"+waypoint+"}") +
+			fmt.Sprintf(workloadDocument, "guarded", fmt.Sprintf("{addresses: [127.0.0.1], services: {tools/%s: {ports: [{servicePort: 80, targetPort: %d}]}}}", guarded, app.Addr().(*net.TCPAddr).Port))
+	}
+	m.WritePolicy(guard("{servicePort: 80}", ""))
+	var c net.Conn
+	echo := func() error {
+		if _, err := io.WriteString(c, "echo"); err != nil {
+			return err
+		}
+		_, err := io.ReadFull(c, make([]byte, 4))
+		return err
+	}
+	m.Eventually(func() (err error) {
+		if c, err = net.DialTimeout("tcp", netip.AddrPortFrom(m.AgentIP, 8081).String(), limit); err != nil {
+			return err
+		}
+		c.SetDeadline(time.Now().Add(limit))
+		if err = echo(); err != nil {
+			c.Close()
+		}
+		return err
+	})
+	defer c.Close()
+
+	m.WritePolicy(guard("{servicePort: 80}, {servicePort: 81}", "")) // another change leaves it alone
+	m.Eventually(func() error {
+		d, err := configDump(m.AgentIP)
+		if err != nil {
+			return err
+		}
+		for _, svc := range d.Services {
+			if svc.Hostname == guarded && len(svc.Ports) == 2 {
+				return nil
+			}
+		}
+		return errors.New("the change has not arrived")
+	})
+	if err := echo(); err != nil {
+		t.Fatalf("before there is a waypoint: %v", err)
+	}
+	m.WritePolicy(guard("{servicePort: 80}", ", waypoint: tools/waypoint.tools.svc.cluster.local"))
+	if _, err := io.ReadFull(c, make([]byte, 1)); err == nil || isTimeout(err) {
+		t.Errorf("beside the waypoint: %v", err)
+	}
+	record(m, "agent", `"dst.service":"`+guarded+`"`, "this connection passes it by")
+}
+
+func isTimeout(err error) bool {
+	timeout, ok := errors.AsType[net.Error](err)
+	return ok && timeout.Timeout()
+}

@@ -35,6 +35,7 @@ type departure struct {
 	snap   *store.Snapshot
 	target policy.Destination
 	port   policy.Port
+	alone  bool // whether no waypoint or gateway stands between us and the destination
 
 	route *route.Route   // that is being tried
 	peer  mesh.Principal // at the end of its last tunnel
@@ -58,6 +59,11 @@ func (p *Proxy) admit(d *departure) *admission.Entry {
 		}
 		if port := snap.Policies().Port(policy.Outbound, d.target); !port.Equal(d.port) {
 			return policy.Decision{Reason: fmt.Sprintf("policy now declares another protocol or other paths for %s", d.to)}
+		}
+		if d.alone {
+			if waypoint := p.Routes.Passes(snap, d.to); waypoint != "" {
+				return policy.Decision{Reason: fmt.Sprintf("the way to %s now leads through waypoint %s, and this connection passes it by", d.to, waypoint)}
+			}
 		}
 		return snap.Policies().Connect(p.connection(d))
 	})
@@ -83,6 +89,7 @@ func (p *Proxy) first(d *departure) policy.Decision {
 		return policy.Decision{Reason: err.Error()}
 	}
 	p.describe(d, rt)
+	d.alone = rt.Kind != route.Waypoint && rt.Kind != route.Gateway
 	d.target = policy.Destination{Workload: rt.Endpoint.Workload, Address: d.to.Address}
 	if d.to.Hostname != "" {
 		d.target.Address = netip.AddrPortFrom(netip.Addr{}, d.to.Port)
@@ -98,6 +105,7 @@ func (p *Proxy) first(d *departure) policy.Decision {
 // endpoint is tried if one cannot be reached.
 func (p *Proxy) open(ctx context.Context, d *departure) (relay.Conn, error) {
 	var failed []error
+	to := d.to
 	for range attempts {
 		up, err := p.connect(ctx, d, d.route)
 		if ctx.Err() == nil {
@@ -115,8 +123,8 @@ func (p *Proxy) open(ctx context.Context, d *departure) (relay.Conn, error) {
 		if d.route.Target == "" || ctx.Err() != nil || refusedByPeer(err) {
 			break
 		}
-		d.to.Avoid = append(d.to.Avoid, d.route.Target)
-		next, err := p.Routes.Resolve(d.snap, d.to)
+		to.Avoid = append(to.Avoid, d.route.Target)
+		next, err := p.Routes.Resolve(d.snap, to)
 		if err != nil {
 			break // the failures before say more than that there is no other endpoint
 		}

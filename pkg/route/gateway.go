@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"github.com/outrigger-mesh/outrigger/pkg/mesh"
+	"github.com/outrigger-mesh/outrigger/pkg/store"
 )
 
 // A handover is a gateway or waypoint that was found: the workload, the port it
@@ -34,6 +35,46 @@ func (q *question) serviceWaypoint(svc *mesh.Service) *mesh.GatewayAddress {
 		at -= uint64(w.Weight)
 	}
 	return svc.Waypoint
+}
+
+// Passes tells which waypoint a connection to d that goes through none passes by,
+// by a snapshot newer than the one it was resolved by; "" is none. Like Resolve it
+// lets pass who is that waypoint.
+func (r *Resolver) Passes(snap *store.Snapshot, d Destination) (waypoint string) {
+	q := &question{Resolver: r, snap: snap, self: snap.Self()}
+	direct, err := q.identify(d)
+	var gw *mesh.GatewayAddress
+	switch {
+	case err != nil:
+	case q.service != nil:
+		gw = q.serviceWaypoint(q.service)
+	case direct != nil:
+		gw = direct.Waypoint
+	}
+	if gw == nil || q.isOurs(gw) {
+		return ""
+	}
+	return describe(gw)
+}
+
+// isOurs tells whether we are a waypoint, or one of those that are it.
+func (q *question) isOurs(gw *mesh.GatewayAddress) bool {
+	svc := q.snap.Service(gw.Hostname)
+	if gw.Hostname == (mesh.Name{}) {
+		if w := q.snap.Workload(gw.Address); w != nil {
+			return q.isSelf(w)
+		}
+		svc = q.snap.ServiceByAddress(gw.Address, q.config.Self.Namespace)
+	}
+	if svc == nil {
+		return false
+	}
+	for w := range q.snap.Members(svc.Key()) {
+		if q.isSelf(w) {
+			return true
+		}
+	}
+	return false
 }
 
 // throughWaypoint is the way over a waypoint. Neither route nor error means

@@ -164,6 +164,40 @@ func TestWaypointRoutes(t *testing.T) {
 	})
 }
 
+// What was resolved when there was no waypoint yet, or another place had the
+// address, passes it by.
+func TestAnOpenConnectionPassesAWaypointBy(t *testing.T) {
+	github, gate, gates := workload("github", "10.0.0.2", in("github")), workload("gate", "10.0.0.7", in("gate")), service("gate", "10.1.0.7")
+	me := func(w *mesh.Workload) {
+		w.UID, w.Namespace, w.ServiceAccount, w.Addresses = "c1//Pod/agents/planner-2", "agents", "planner", planner.Addresses
+	}
+	for _, s := range []struct {
+		name  string
+		world []any
+		to    route.Destination
+		want  string
+	}{
+		{"none", []any{github, service("github", "10.1.0.1")}, route.Destination{Address: at("10.1.0.1:80")}, ""},
+		{"the service's", []any{github, gate, gates, service("github", "10.1.0.1", over(byName("gate")))}, route.Destination{Address: at("10.1.0.1:80")}, tools("gate").String()},
+		{"the service's, dialled by name", []any{github, gate, gates, service("github", "", over(byName("gate")))}, route.Destination{Hostname: "github.tools", Port: 80}, tools("gate").String()},
+		{"one that is missing", []any{github, service("github", "10.1.0.1", over(byAddress("10.0.0.7")))}, route.Destination{Address: at("10.1.0.1:80")}, "10.0.0.7"},
+		{"a weighted one", []any{github, service("github", "10.1.0.1", func(s *mesh.Service) {
+			s.WeightedWaypoints = []mesh.WeightedWaypoint{{Gateway: *byName("gate"), Weight: 1}}
+		})}, route.Destination{Address: at("10.1.0.1:80")}, tools("gate").String()},
+		{"the workload's", []any{workload("github", "10.0.0.2", behind(byName("gate")))}, route.Destination{Address: at("10.0.0.2:9000")}, tools("gate").String()},
+		{"the workload's is not its service's", []any{workload("github", "10.0.0.2", in("github"), behind(byName("gate"))), service("github", "10.1.0.1")},
+			route.Destination{Address: at("10.1.0.1:80")}, ""},
+		{"ourselves by address", []any{workload("github", "10.0.0.2", behind(byAddress("10.0.0.1")))}, route.Destination{Address: at("10.0.0.2:9000")}, ""},
+		{"ourselves beside another", []any{gate, gates, workload("us", "", in("gate"), me), workload("github", "10.0.0.2", behind(byName("gate")))}, route.Destination{Address: at("10.0.0.2:9000")}, ""},
+		{"what is gone", nil, route.Destination{Address: at("10.0.0.2:9000")}, ""},
+		{"a name that is gone", nil, route.Destination{Hostname: "github.tools", Port: 80}, ""},
+	} {
+		if got := resolver(t, route.Config{}).Passes(snapshot(s.world...), s.to); got != s.want {
+			t.Errorf("%s: %q, want %q", s.name, got, s.want)
+		}
+	}
+}
+
 func TestGatewayRoutes(t *testing.T) {
 	border := workload("border", "10.0.0.9", in("border"))
 	borders := service("border", "10.1.0.9")
