@@ -27,7 +27,7 @@ import (
 
 const (
 	hostname = "server.tools.svc.cluster.local"
-	appPort  = 9000
+	appPort  = 9797 // no other program's usual one: who listens there on all addresses would be in the way
 	patience = 30 * time.Second
 
 	virtual = "10.96.77.7"

@@ -3,7 +3,9 @@
 package istiod_test
 
 import (
+	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -14,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/pkg/hbone"
@@ -90,9 +93,10 @@ func (w *town) explain(from, says string) error {
 }
 
 // waypoint: what istiod sends through a waypoint goes through it, and nowhere
-// else when nobody is there. Its pod stays: without, istiod itself soon says that
-// the service has no waypoint any more.
+// else when nobody is there; what was open before is cut. Its pod stays: without,
+// istiod itself soon says that the service has no waypoint any more.
 func (w *town) waypoint() {
+	before := w.hold(8080)
 	address := w.successor.Next()
 	pod := istiod.Pod{Namespace: "tools", Name: "waypoint-1", ServiceAccount: "waypoint", Address: address.String(), HBONE: true,
 		Labels: map[string]string{"gateway.networking.k8s.io/gateway-name": "waypoint"}}
@@ -124,6 +128,10 @@ status:
 	if got := asked(); got != virtual+":80" {
 		w.Errorf("the waypoint was asked for %q", got)
 	}
+	if _, err := before.Read(make([]byte, 1)); !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) {
+		w.Errorf("what was open before there was a waypoint: %v", err)
+	}
+	http.DefaultClient.CloseIdleConnections() // some may be cut just now, and every session below is to begin with a connection
 	stop()
 	stop = func() {}
 	for range 10 {
@@ -134,6 +142,28 @@ status:
 	w.apply(serverService("{}"))
 	w.sees("echo")
 	w.delete(pod.Reference())
+}
+
+// hold opens a connection to the agent's listener of a port, with a call that
+// was answered, and keeps it open.
+func (w *town) hold(port uint16) net.Conn {
+	c, err := net.Dial("tcp", w.forward(port))
+	if err != nil {
+		w.Fatal(err)
+	}
+	w.Cleanup(func() { c.Close() })
+	c.SetDeadline(time.Now().Add(2 * patience))
+	if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: server\r\n\r\n"); err != nil {
+		w.Fatal(err)
+	}
+	response, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		w.Fatal(err)
+	}
+	if _, err := io.Copy(io.Discard, response.Body); err != nil || response.Close {
+		w.Fatalf("the connection does not stay open: %v, %v", response.Status, err)
+	}
+	return c
 }
 
 // serveWaypoint is a waypoint in the place of Istio's: it passes on to the
