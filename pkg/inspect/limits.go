@@ -17,7 +17,7 @@ type Limits struct {
 	HeadTime time.Duration // from the first byte of a request head to its last; 0 means 10s
 	Body     time.Duration // without a byte of a request body; 0 means 30s
 	BodyRate int           // bytes per second a request body must reach on the average once Body has passed; 0 means 1024
-	Write    time.Duration // for one write, of at most 32 KiB; 0 means 1m
+	Write    time.Duration // for one write, of at most 256 KiB; 0 means 1m
 	Response time.Duration // from a request to the head of the app's response; 0 means 15m
 	Stream   time.Duration // without a byte of the app's response body; 0 means 1h
 }
@@ -71,5 +71,6 @@ const (
 	maxChunkLine   = 300      // bytes of a chunk's first line
 	maxTrailer     = 8 << 10  // bytes of a trailer section
 	maxTarget      = 8 << 10  // bytes of a request target
+	maxWrite       = 256 << 10 // bytes that are written at once, within the time of one write
 	maxInlineWrite = 16 << 10 // bytes of a request body that are sent together with its head
 )

@@ -60,9 +60,20 @@ func (s *sink) head(b []byte, err error) error {
 	return s.write(b)
 }
 
-// write writes at once. The deadline is set only where seven eighths of the timeout
-// are not left: it costs as much as the write of a small message.
+// write writes at once, in parts that each have their time.
 func (s *sink) write(p []byte) error {
+	for len(p) > maxWrite {
+		if err := s.writePart(p[:maxWrite]); err != nil {
+			return err
+		}
+		p = p[maxWrite:]
+	}
+	return s.writePart(p)
+}
+
+// writePart writes at once. The deadline is set only where seven eighths of the timeout
+// are not left: it costs as much as the write of a small message.
+func (s *sink) writePart(p []byte) error {
 	if now := time.Now(); s.until.Sub(now) < s.timeout-s.timeout/8 {
 		s.until = now.Add(s.timeout)
 		if err := s.conn.SetWriteDeadline(s.until); err != nil {
