@@ -66,11 +66,11 @@ const (
 	lingerTime  = time.Second     // to let a peer read the last response before we close
 	lingerBytes = 1 << 20
 
-	maxInterim     = 8        // 1xx responses before the final one
-	maxExtensions  = 4 << 10  // bytes of chunk extensions in one body
-	maxChunkLine   = 300      // bytes of a chunk's first line
-	maxTrailer     = 8 << 10  // bytes of a trailer section
-	maxTarget      = 8 << 10  // bytes of a request target
+	maxInterim     = 8         // 1xx responses before the final one
+	maxExtensions  = 4 << 10   // bytes of chunk extensions in one body
+	maxChunkLine   = 300       // bytes of a chunk's first line
+	maxTrailer     = 8 << 10   // bytes of a trailer section
+	maxTarget      = 8 << 10   // bytes of a request target
 	maxWrite       = 256 << 10 // bytes that are written at once, within the time of one write
-	maxInlineWrite = 16 << 10 // bytes of a request body that are sent together with its head
+	maxInlineWrite = 16 << 10  // bytes of a request body that are sent together with its head
 )

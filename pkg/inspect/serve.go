@@ -35,7 +35,7 @@ func newServer(downstream net.Conn, c Config, leave context.CancelCauseFunc) *se
 		}
 	}
 	s.up = newUpstream(c.Upstream, &s.Limits)
-	s.up.interrupt = s.in.interrupt
+	s.up.interrupt = func() { s.watch.unlessOn(s.in.interrupt) }
 	s.handler = s.layered(s.up)
 	return s
 }

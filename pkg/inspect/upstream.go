@@ -229,7 +229,7 @@ func (u *upstream) finish() {
 	if u.conn == nil {
 		return
 	}
-	if !u.clean || u.in.buffered() > 0 {
+	if !u.clean || u.in.buffered() > 0 || u.in.stopped.Load() {
 		u.drop()
 		return
 	}

@@ -316,3 +316,81 @@ func TestHeadThatGrowsPastTheBufferKeepsItsBody(t *testing.T) {
 		t.Errorf("the app saw something else than %q: %q", want, got)
 	}
 }
+
+// The app answers at once, reads nothing of the request and goes on listening.
+func TestADownstreamWhoseRequestWasReadGoesOnAfterAnEarlyAnswer(t *testing.T) {
+	lasting := make(chan struct{})
+	a := peer(t, func(c net.Conn, r *bufio.Reader) {
+		if readHead(r) == nil {
+			io.WriteString(c, "HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nno")
+			<-lasting
+		}
+	})
+	defer close(lasting)
+	whole := func(next Handler) Handler {
+		return HandlerFunc(func(ctx context.Context, x *Exchange) (*Response, error) {
+			b, err := io.ReadAll(x.Request.Body)
+			if err != nil {
+				return nil, err
+			}
+			x.Request.Body = bytes.NewReader(b)
+			return next.Do(ctx, x)
+		})
+	}
+	d := open(t, a, Config{Layers: []Layer{whole}})
+	c, err := net.Dial("tcp", d.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(30 * time.Second))
+	r := bufio.NewReader(c)
+	for i := range 3 {
+		const size = 16 << 20 // more than sockets hold
+		if _, err := fmt.Fprintf(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", size, make([]byte, size)); err != nil {
+			t.Fatalf("request %d: %v", i, err)
+		}
+		resp, err := http.ReadResponse(r, nil)
+		if err != nil {
+			t.Fatalf("request %d: %v", i, err)
+		}
+		if b, err := io.ReadAll(resp.Body); string(b) != "no" || err != nil || resp.Close {
+			t.Fatalf("request %d: %q, %v, closing: %v", i, b, err, resp.Close)
+		}
+	}
+}
+
+// Whoever closes a body beside its last Read interrupts a connection that had come to
+// a clean end.
+func TestAConnectionWhoseReadsWereInterruptedIsNotUsedAgain(t *testing.T) {
+	late := func(next Handler) Handler {
+		return HandlerFunc(func(ctx context.Context, x *Exchange) (*Response, error) {
+			resp, err := next.Do(ctx, x)
+			if err != nil {
+				return nil, err
+			}
+			b, err := io.ReadAll(resp.Body)
+			if err != nil {
+				return nil, err
+			}
+			resp.Body.(*responseBody).upstream.in.interrupt()
+			resp.Body.Close()
+			return Reply(resp.Status, "text/plain", b), nil
+		})
+	}
+	d := open(t, app(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "ok") }), Config{Layers: []Layer{late}})
+	c := client(t)
+	for range 3 {
+		resp, err := c.Post("http://"+d.addr+"/", "text/plain", strings.NewReader("x"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadAll(resp.Body); err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != 200 {
+			t.Errorf("status %d", resp.StatusCode)
+		}
+	}
+}

@@ -50,6 +50,15 @@ func (w *watch) setTimer() {
 	w.timer.Reset(watchAfter)
 }
 
+// unlessOn calls f, which ends whoever reads instead of the watch.
+func (w *watch) unlessOn(f func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.state == watchOff {
+		f()
+	}
+}
+
 // disarm ends the watch and waits for it. What it read meanwhile is in the reader.
 func (w *watch) disarm() {
 	w.mu.Lock()
