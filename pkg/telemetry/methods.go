@@ -23,7 +23,7 @@ var knownMethods = [...]string{
 // callLabels are those of outrigger_mcp_calls_total.
 var callLabels = [...]string{
 	"reporter",
-	"source_canonical_service", "source_workload_namespace",
+	"source_canonical_service", "source_workload_namespace", "source_principal",
 	"destination_canonical_service", "destination_workload_namespace",
 	"method", "outcome",
 }
@@ -68,7 +68,7 @@ func (m *metrics) callCounter(s *series, method int, o outcome) prometheus.Count
 	}
 	v := &s.values
 	c := m.calls.WithLabelValues(v[atReporter],
-		v[atSource+1], v[atSource+3], v[atDestination+1], v[atDestination+3],
+		v[atSource+1], v[atSourceNamespace], v[atSourcePrincipal], v[atDestination+1], v[atDestinationNamespace],
 		methodLabel(method), o.String())
 	at.Store(&c)
 	return c

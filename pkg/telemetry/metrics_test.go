@@ -113,13 +113,31 @@ func TestCallMetricsByOutcome(t *testing.T) {
 		k := call(c, tt.d)
 		tt.fill(k)
 		k.Finish(tt.err)
-		expect(t, b.Recorder, "outrigger_mcp_calls_total", `outrigger_mcp_calls_total{destination_canonical_service="github",destination_workload_namespace="tools",method="tools/call",outcome="`+tt.outcome+`",reporter="destination",source_canonical_service="planner",source_workload_namespace="agents"} 1`)
+		expect(t, b.Recorder, "outrigger_mcp_calls_total", `outrigger_mcp_calls_total{destination_canonical_service="github",destination_workload_namespace="tools",method="tools/call",outcome="`+tt.outcome+`",reporter="destination",source_canonical_service="planner",source_principal="spiffe://cluster.local/ns/agents/sa/planner",source_workload_namespace="agents"} 1`)
 		expect(t, b.Recorder, "outrigger_policy_decisions_total", `outrigger_policy_decisions_total{decision="`+tt.decision+`",kind="call",policy="tools/github",reporter="destination"} 1`)
 		expect(t, b.Recorder, "outrigger_mcp_call_duration_seconds_count", `outrigger_mcp_call_duration_seconds_count{method="tools/call",reporter="destination"} 1`)
 		if tt.decision == "deny" {
 			expect(t, b.Recorder, "outrigger_policy_audits_total", `outrigger_policy_audits_total{action="require",kind="call",policy="tools/dry",reporter="destination"} 1`)
 		}
 		b.close(t)
+	}
+}
+
+// The receiver seldom has asked its control plane for the workload that calls it.
+func TestWhoCallsIsCountedByCertificateWhenTheWorkloadIsNotKnown(t *testing.T) {
+	b := newBench(t, Config{Self: githubSelf})
+	defer b.close(t)
+	c := b.inbound()
+	c.SourceWorkload = nil
+	c.Open()
+	call(c, policy.Decision{Allowed: true}).Finish(nil)
+	c.Close(nil)
+	for _, metric := range []string{"istio_tcp_connections_opened_total", "outrigger_mcp_calls_total"} {
+		for _, label := range []string{`source_canonical_service="unknown"`, `source_workload_namespace="agents"`, `source_principal="spiffe://cluster.local/ns/agents/sa/planner"`} {
+			if got := scrape(t, b.Recorder, metric); len(got) != 1 || !strings.Contains(got[0], label) {
+				t.Errorf("%s lacks %s: %v", metric, label, got)
+			}
+		}
 	}
 }
 

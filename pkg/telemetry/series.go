@@ -26,9 +26,11 @@ var trafficLabels = [...]string{
 const (
 	atReporter             = 0
 	atSource               = 1
+	atSourceNamespace      = 4
 	atSourcePrincipal      = 5
 	atService              = 9
 	atDestination          = 12
+	atDestinationNamespace = 15
 	atDestinationPrincipal = 16
 	atProtocol             = 20
 	atFlags                = 21
@@ -81,6 +83,8 @@ func (m *metrics) newSeries(k *seriesKey) *series {
 	s := &series{values: k.values}
 	v := s.values[:]
 	v[atSourcePrincipal], v[atDestinationPrincipal] = or(v[atSourcePrincipal], k.source.String()), or(v[atDestinationPrincipal], k.destination.String())
+	// Who calls is seldom a workload that we have asked for, but its certificate names the namespace.
+	v[atSourceNamespace], v[atDestinationNamespace] = or(v[atSourceNamespace], k.source.Namespace()), or(v[atDestinationNamespace], k.destination.Namespace())
 	for i := range v {
 		v[i] = or(valid(v[i]), unknown)
 	}
