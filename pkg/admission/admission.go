@@ -167,6 +167,7 @@ func (r *Register) recheck() {
 	}
 	snap := r.store.Snapshot()
 	var p pace.Pace
+	p.Begin()
 	for _, e := range r.entries() {
 		p.Step()
 		if d := e.again(snap); !d.Allowed {

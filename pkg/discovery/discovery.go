@@ -56,6 +56,7 @@ type Discovery struct {
 	provisional map[string]bool     // authorizations by xDS that are applied although something in them is unknown
 	rejected    map[string]Rejected // by carrier and name
 	told        map[string]bool     // surprises that were logged, once each
+	pace        pace.Pace
 }
 
 // Rejected is a resource whose latest version is not in effect.
@@ -141,7 +142,6 @@ type batch struct {
 	*Discovery
 	store.Change
 	carrier    string
-	pace       pace.Pace
 	snap       *store.Snapshot // before the batch
 	rejections []xds.Rejection
 }

@@ -29,6 +29,7 @@ func (b *batch) addresses(updated []xds.Resource, removed []string) {
 			b.Services[key] = b.local.Services[key]
 		}
 	}
+	b.pace.Begin()
 	for _, r := range updated {
 		err := b.address(r)
 		if err != nil {
@@ -36,6 +37,13 @@ func (b *batch) addresses(updated []xds.Resource, removed []string) {
 		} else {
 			b.note(b.carrier, r.Name, nil)
 		}
+		b.giveWay()
+	}
+}
+
+// giveWay lets the data path have its turn. While nothing is allowed yet, there is none.
+func (b *batch) giveWay() {
+	if b.snap.Policies() != nil {
 		b.pace.Step()
 	}
 }

@@ -11,12 +11,17 @@ import (
 // message takes through a pair of sidecars.
 const turn = 30 * time.Microsecond
 
-// A Pace is that of one piece of work. The zero value is ready. Its methods must
-// not be called at the same time.
+// A Pace is that of one kind of work, also of many pieces of it. The zero value
+// is ready. Its methods must not be called at the same time.
 type Pace struct {
-	began  time.Time
+	last   time.Time     // when work went on
+	worked time.Duration // since the last turn of others
 	waited time.Duration // for the last turn of others: ours is no shorter, or work would starve on a busy machine
 }
+
+// Begin is called before each piece of the work. Without, the time since the last
+// one counts as work.
+func (p *Pace) Begin() { p.last = time.Now() }
 
 // Step is called between short parts of the work, of some microseconds each. When
 // the turn is over it lets the other goroutines run, has an idle processor look
@@ -24,14 +29,14 @@ type Pace struct {
 // threads, also of other processes, that wait for it. Without any it is cheap.
 func (p *Pace) Step() {
 	now := time.Now()
-	if p.began.IsZero() {
-		p.began = now
-	}
-	if now.Sub(p.began) < max(turn, p.waited) {
+	p.worked += now.Sub(p.last)
+	p.last = now
+	if p.worked < max(turn, p.waited) {
 		return
 	}
 	runtime.Gosched()
 	yield()
-	p.began = time.Now()
-	p.waited = p.began.Sub(now)
+	p.last = time.Now()
+	p.waited = p.last.Sub(now)
+	p.worked = 0
 }

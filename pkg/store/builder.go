@@ -17,23 +17,24 @@ import (
 type builder struct {
 	*Snapshot
 	edit *edit
-	pace pace.Pace
+	pace *pace.Pace
 }
 
-func newBuilder(last *Snapshot) *builder {
+func newBuilder(last *Snapshot, p *pace.Pace) *builder {
 	next := *last
 	next.version++
-	return &builder{Snapshot: &next, edit: new(edit)}
+	return &builder{Snapshot: &next, edit: new(edit), pace: p}
 }
 
 func (b *builder) apply(c Change) {
+	b.pace.Begin()
 	for uid, w := range c.Workloads {
 		b.workload(uid, w)
-		b.pace.Step()
+		b.giveWay()
 	}
 	for name, svc := range c.Services {
 		b.service(name, svc)
-		b.pace.Step()
+		b.giveWay()
 	}
 	changed := false
 	for name, a := range c.Authorizations {
@@ -60,6 +61,13 @@ func (b *builder) apply(c Change) {
 	}
 	if changed {
 		b.compile()
+	}
+}
+
+// giveWay lets the data path have its turn. While nothing is allowed yet, there is none.
+func (b *builder) giveWay() {
+	if b.policies != nil {
+		b.pace.Step()
 	}
 }
 

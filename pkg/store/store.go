@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"github.com/outrigger-mesh/outrigger/pkg/mesh"
+	"github.com/outrigger-mesh/outrigger/pkg/pace"
 	"github.com/outrigger-mesh/outrigger/pkg/policy"
 )
 
@@ -46,6 +47,7 @@ type Store struct {
 	watchers atomic.Pointer[[]*watcher]
 
 	applying sync.Mutex // one Apply at a time, watchers included
+	pace     pace.Pace  // guarded by applying
 	watching sync.Mutex // one change of watchers at a time
 }
 
@@ -57,6 +59,7 @@ type watcher struct {
 // New returns a store with an empty snapshot, in which everything is pending.
 func New(c Config) *Store {
 	c.Expect = slices.Clone(c.Expect)
+	s := new(Store)
 	b := newBuilder(&Snapshot{
 		config:         &c,
 		workloads:      newIndex[string, *mesh.Workload](hashString),
@@ -67,10 +70,9 @@ func New(c Config) *Store {
 		authorizations: newIndex[string, *policy.Authorization](hashString),
 		agents:         newIndex[string, *policy.Agent](hashString),
 		ranges:         new([exact]uint32),
-	})
+	}, &s.pace)
 	b.version = 0
 	b.compile()
-	s := new(Store)
 	s.watchers.Store(new([]*watcher))
 	s.current.Store(b.Snapshot)
 	return s
@@ -84,7 +86,7 @@ func (s *Store) Snapshot() *Snapshot { return s.current.Load() }
 func (s *Store) Apply(c Change) *Snapshot {
 	s.applying.Lock()
 	defer s.applying.Unlock()
-	b := newBuilder(s.current.Load())
+	b := newBuilder(s.current.Load(), &s.pace)
 	b.apply(c)
 	s.current.Store(b.Snapshot)
 	// Watchers are read after the snapshot is visible: who begins to watch and

@@ -80,16 +80,20 @@ func load(b testing.TB, all []xds.Resource, batch int) (*discovery.Discovery, *s
 	if err != nil {
 		b.Fatal(err)
 	}
-	for part := range slices.Chunk(all, batch) {
-		if bad := d.Apply(discovery.AddressType, part, nil, true); bad != nil {
-			b.Fatal(bad)
-		}
-	}
+	deliver(b, d, all, batch)
 	d.Apply(discovery.AuthorizationType, nil, nil, true)
 	if st.Snapshot().Policies() == nil {
 		b.Fatal("pending: ", st.Snapshot().Pending())
 	}
 	return d, st
+}
+
+func deliver(b testing.TB, d *discovery.Discovery, all []xds.Resource, batch int) {
+	for part := range slices.Chunk(all, batch) {
+		if bad := d.Apply(discovery.AddressType, part, nil, true); bad != nil {
+			b.Fatal(bad)
+		}
+	}
 }
 
 func heap() uint64 {
@@ -117,6 +121,16 @@ func BenchmarkLoad(b *testing.B) {
 			b.ReportMetric(float64(full-heap())/1e6, "MB")
 			b.ReportMetric(b.Elapsed().Seconds()/float64(b.N), "s/load")
 		})
+	}
+}
+
+// BenchmarkReload takes in the whole mesh once more, as when a control plane that
+// does not know what was sent sends it again, beside a data path that is given way.
+func BenchmarkReload(b *testing.B) {
+	all := everything(b)
+	d, _ := load(b, all, 1000)
+	for b.Loop() {
+		deliver(b, d, all, 1000)
 	}
 }
 
