@@ -133,3 +133,26 @@ func BenchmarkEvents(b *testing.B) {
 		}
 	}
 }
+
+func BenchmarkReadBatch(b *testing.B) {
+	element := `,{"jsonrpc":"2.0","id":%d,"method":"tools/call","params":{"name":"x","ref":[{}` + strings.Repeat(`,{"type":1,"name":1}`, 100) + `]}}`
+	body := []byte("[")
+	for i := range 100 {
+		body = fmt.Appendf(body, element[min(i, 1)^1:], i)
+	}
+	body = append(body, ']')
+	p := testParser(Limits{})
+	b.SetBytes(int64(len(body)))
+	b.ReportAllocs()
+	for b.Loop() {
+		ms, err := p.Batch(body)
+		if err != nil || len(ms) != 100 {
+			b.Fatal(err)
+		}
+		for i := range ms {
+			for _, name := range [...]string{"name", "arguments", "task", "cursor"} {
+				ms[i].Member(ms[i].Params, name)
+			}
+		}
+	}
+}

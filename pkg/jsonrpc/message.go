@@ -23,7 +23,7 @@ type Message struct {
 	Error  Value  // of a response: an object with code and message
 	Code   int64  // of the error
 
-	scanner *scanner
+	noted []member // in it
 }
 
 // Member is a member of an object of the message: quick where the object has a
@@ -32,13 +32,9 @@ func (m *Message) Member(of Value, name string) Value {
 	if of.node == 0 {
 		return of.Member(name)
 	}
-	return m.scanner.find(of.node, name)
-}
-
-func (s *scanner) find(owner int32, name string) Value {
-	for i := range s.noted {
-		if s.noted[i].owner == owner && string(s.noted[i].name) == name {
-			return s.noted[i].value
+	for i := range m.noted {
+		if m.noted[i].owner == of.node && string(m.noted[i].name) == name {
+			return m.noted[i].value
 		}
 	}
 	return Value{}

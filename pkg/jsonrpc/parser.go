@@ -33,7 +33,7 @@ func (p *Parser) Message(data []byte) (*Message, error) {
 	if v.Kind() == '[' {
 		return nil, envelope(v.At, ReasonBatch, "a batch is not accepted here")
 	}
-	if err := p.open(&p.message, v); err != nil {
+	if err := p.open(&p.message, v, p.scanner.noted); err != nil {
 		return nil, err
 	}
 	return &p.message, nil
@@ -51,6 +51,7 @@ func (p *Parser) Batch(data []byte) ([]Message, error) {
 	}
 	clear(p.batch)
 	p.batch = p.batch[:0]
+	rest := p.scanner.noted // of this element and those behind it
 	for element := range v.Elements() {
 		if len(p.batch) == p.scanner.limits.Batch {
 			return nil, envelope(element.At, ReasonTooLarge, "the batch has too many elements")
@@ -58,8 +59,14 @@ func (p *Parser) Batch(data []byte) ([]Message, error) {
 		if at, ok := slices.BinarySearch(p.scanner.starts, element.At); ok {
 			element.node = int32(at + 1)
 		}
+		n := 0
+		for n < len(rest) && rest[n].value.At < element.End() {
+			n++
+		}
 		var m Message
-		if err := p.open(&m, element); err != nil {
+		err := p.open(&m, element, rest[:n])
+		rest = rest[n:]
+		if err != nil {
 			return nil, err
 		}
 		for i := range p.batch {
@@ -90,9 +97,9 @@ type envelopeMembers struct {
 	unknown                                      bool
 }
 
-func (s *scanner) envelopeMembers(node int32) (e envelopeMembers) {
-	for i := range s.noted {
-		m := &s.noted[i]
+func membersOf(node int32, noted []member) (e envelopeMembers) {
+	for i := range noted {
+		m := &noted[i]
 		if m.owner != node {
 			continue
 		}
@@ -116,13 +123,13 @@ func (s *scanner) envelopeMembers(node int32) (e envelopeMembers) {
 	return e
 }
 
-// open checks the envelope of v and fills m.
-func (p *Parser) open(m *Message, v Value) error {
+// open checks the envelope of v, whose members are among noted, and fills m.
+func (p *Parser) open(m *Message, v Value, noted []member) error {
 	if v.Kind() != '{' {
 		return envelope(v.At, ReasonEnvelope, "the message is not an object")
 	}
-	e := p.scanner.envelopeMembers(v.node)
-	*m = Message{Raw: v.Raw, Params: e.params, Result: e.result, Error: e.failure, scanner: &p.scanner}
+	e := membersOf(v.node, noted)
+	*m = Message{Raw: v.Raw, Params: e.params, Result: e.result, Error: e.failure, noted: noted}
 	id, problem := ID{}, ""
 	if e.id.Kind() != 0 && !(e.id.Kind() == 'n' && e.failure.Kind() != 0) {
 		id, problem = readID(e.id, p.scanner.limits.IDBytes)
