@@ -36,6 +36,9 @@ func (e *exchange) identify(c *call, m *message) *refusal {
 			c.roots = append(c.roots, roots)
 		}
 	}
+	if r := c.checkRoots(); r != nil {
+		return r
+	}
 	if !known.is(arguments) {
 		return nil
 	}

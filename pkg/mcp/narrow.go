@@ -17,6 +17,20 @@ type span struct {
 	keep func(element value) bool
 }
 
+// checkRoots bounds how many roots a message shows: each is asked about, as an address,
+// and recorded if it is denied.
+func (c *call) checkRoots() *refusal {
+	n := 0
+	for _, roots := range c.roots {
+		for range roots.Elements() {
+			if n++; n > maxObjects {
+				return invalid("the message shows too many roots")
+			}
+		}
+	}
+	return nil
+}
+
 // withdraw takes from the body what was denied in it.
 func (e *exchange) withdraw() *refusal {
 	if len(e.narrow) == 0 {

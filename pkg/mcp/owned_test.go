@@ -451,3 +451,21 @@ func TestAResumedStreamShowsNothingThatWasDeniedSince(t *testing.T) {
 		t.Errorf("got %q", a.body)
 	}
 }
+
+func TestAMessageShowsOnlySoManyRoots(t *testing.T) {
+	for n, want := range map[int]int{maxObjects: 200, maxObjects + 1: 400} {
+		h := newHarness(t, denying(), Config{})
+		roots := `{"roots":[{"uri":"file:///a"}` + strings.Repeat(`,{"uri":"file:///a"}`, n-1) + `]}`
+		params := `{"name":"a","inputResponses":{"k":` + roots + `},` + meta2607 + `}`
+		if a := h.send("POST", rpc("1", "tools/call", params), "MCP-Protocol-Version: 2026-07-28", "Mcp-Method: tools/call", "Mcp-Name: a"); a.status != want || len(h.got) != (400-want)/200 {
+			t.Errorf("%d roots: %d, the server got %d messages", n, a.status, len(h.got))
+		}
+		h.server = func(*seen) *inspect.Response {
+			return eventReply(event(`{"jsonrpc":"2.0","id":"r","method":"roots/list"}`))
+		}
+		h.send("POST", rpc("1", "tools/call", `{"name":"a"}`))
+		if a := h.send("POST", `{"jsonrpc":"2.0","id":"r","result":`+roots+`}`); a.status != want {
+			t.Errorf("an answer with %d roots: %d", n, a.status)
+		}
+	}
+}

@@ -216,7 +216,7 @@ func (e *exchange) addResponse(c *call) *refusal {
 	case c.id.IsZero():
 		return &refusal{status: 400, code: codeInvalidRequest, problem: "the response has no id"}
 	}
-	return nil
+	return c.checkRoots()
 }
 
 // lend makes the bytes that were read the body that is forwarded.
