@@ -18,25 +18,22 @@ import (
 // connection: they rotate, and may not be there yet when the sidecar starts.
 type freshCredentials struct{ plane *identity.ControlPlane }
 
-func (c freshCredentials) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
+// ClientHandshake expects the configured name in the server's certificate. gRPC
+// knows the address only, which is what it hands us as authority.
+func (c freshCredentials) ClientHandshake(ctx context.Context, _ string, raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	now, err := c.plane.Credentials()
 	if err != nil {
 		return nil, nil, err
 	}
-	if name := now.Info().ServerName; name != "" {
-		authority = name // gRPC knows the address only
-	}
-	return now.ClientHandshake(ctx, authority, raw)
+	return now.ClientHandshake(ctx, c.plane.Name(), raw)
 }
 
 func (c freshCredentials) ServerHandshake(net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	return nil, nil, fmt.Errorf("these credentials are a client's")
 }
 
-// Info says by which name the server is to be known: gRPC would take that of its
-// address, and hand it to ClientHandshake.
 func (c freshCredentials) Info() credentials.ProtocolInfo {
-	return credentials.ProtocolInfo{SecurityProtocol: "tls", ServerName: c.plane.Name()}
+	return credentials.ProtocolInfo{SecurityProtocol: "tls"}
 }
 
 func (c freshCredentials) Clone() credentials.TransportCredentials { return c }
