@@ -20,10 +20,10 @@ func runCommand() *cobra.Command {
 		Long: `Run the sidecar of one pod until it is told to stop (SIGTERM or Ctrl-C), then drain.
 
 Settings come from defaults, the YAML file (--config), the environment and flags; what comes later
-in that list wins. The environment has ztunnel's and Istio's names where they exist. In a pod, the
-injector sets what is needed: POD_NAME, POD_NAMESPACE, SERVICE_ACCOUNT and INSTANCE_IP.`,
+in that list wins. The environment has ztunnel's and Istio's names where they exist. In a pod,
+POD_NAME, POD_NAMESPACE, SERVICE_ACCOUNT and INSTANCE_IP come from the downward API.`,
 		Example: `  # beside istiod
-  POD_NAME=github-0 POD_NAMESPACE=tools SERVICE_ACCOUNT=github INSTANCE_IP=10.1.2.3 outrigger run
+  POD_NAME=github-0 POD_NAMESPACE=tools SERVICE_ACCOUNT=github INSTANCE_IP=10.1.2.3 outrigger run --policy-carrier ecds
 
   # without redirection: the agent calls http://127.0.0.1:8080, which leads to a service of the mesh
   outrigger run -c sidecar.yaml --forward 127.0.0.1:8080=github.tools.svc.cluster.local:80`,

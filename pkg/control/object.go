@@ -82,10 +82,10 @@ func (r *reader) document(d *manifest.Document) (*object, error) {
 		return nil, err
 	}
 	if !policy.IsDNSSubdomain(e.Metadata.Name) {
-		return nil, d.Fault("metadata.name is not a name", "write lower-case letters, digits, '-' and '.'", "metadata", "name")
+		return nil, notNamed(d, "name", e.Metadata.Name, "is not a name", "write lower-case letters, digits, '-' and '.'")
 	}
 	if !policy.IsDNSLabel(e.Metadata.Namespace) {
-		return nil, d.Fault("metadata.namespace is not a namespace", "write lower-case letters, digits and '-'", "metadata", "namespace")
+		return nil, notNamed(d, "namespace", e.Metadata.Namespace, "is not a namespace", "write lower-case letters, digits and '-'")
 	}
 	read, err := r.kind(d, &e)
 	if err != nil {
@@ -97,6 +97,14 @@ func (r *reader) document(d *manifest.Document) (*object, error) {
 	}
 	o.namespace, o.line = e.Metadata.Namespace, d.Line
 	return o, nil
+}
+
+// notNamed is what is wrong with a member of metadata: that it is missing, or what is written.
+func notNamed(d *manifest.Document, field, value, problem, remedy string) error {
+	if value == "" {
+		return d.Fault("metadata."+field+" is missing", remedy, "metadata")
+	}
+	return d.Fault("metadata."+field+" "+problem, remedy, "metadata", field)
 }
 
 type readFunc func(*manifest.Document, *envelope) (*object, error)

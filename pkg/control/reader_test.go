@@ -120,6 +120,8 @@ func TestErrorsOfDocuments(t *testing.T) {
 		{"bad namespace", "apiVersion: x\nkind: y\nmetadata: {name: a, namespace: B_}\n", 3, "metadata.namespace", "lower-case"},
 		{"unknown field in metadata", "apiVersion: x\nkind: y\nmetadata: {name: a, namespace: b, label: {}}\n", 3, `unknown field "label"`, `"labels"`},
 		{"no spec", "apiVersion: outrigger.dev/v1alpha1\nkind: Workload\nmetadata: {name: a, namespace: b}\n", 1, "spec is missing", "under spec"},
+		{"no namespace", "apiVersion: outrigger.dev/v1alpha1\nkind: Workload\nmetadata: {name: a}\nspec: {}\n", 3, "metadata.namespace is missing", "lower-case"},
+		{"no good namespace", "apiVersion: outrigger.dev/v1alpha1\nkind: Workload\nmetadata: {name: a, namespace: B}\nspec: {}\n", 3, "is not a namespace", "lower-case"},
 		{"bad address", head("Workload", "  addresses: [10.0.0]\n"), 5, `"10.0.0" is not an IP address`, ""},
 		{"no address", head("Workload", "  node: n\n"), 5, "no address", "addresses"},
 		{"contradicting name", head("Workload", "  addresses: [10.0.0.1]\n  name: x\n"), 6, `spec.name is "x"`, "remove"},

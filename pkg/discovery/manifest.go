@@ -98,7 +98,7 @@ func readHead(d *manifest.Document) (doc Document, m proto.Message, err error) {
 	}
 	for _, field := range []string{"name", "namespace"} {
 		if value, _ := d.Field("metadata", field); value == "" {
-			err = errors.Join(err, d.Fault("metadata."+field+" is missing", "", "metadata"))
+			err = errors.Join(err, d.Fault("metadata."+field+" is missing", "write metadata: {name: ..., namespace: ...}; a policy is for workloads of its namespace", "metadata"))
 		}
 	}
 	var head struct {

@@ -168,6 +168,8 @@ func (c *agentCompiler) glob(field, text string) glob {
 	return g
 }
 
+const conditionRemedy = "write a CEL expression of type bool over source, destination, mcp, jwt and request, as in mcp.tool.arguments.owner == 'acme'; agent_policy.proto lists their fields at when"
+
 func (c *agentCompiler) conditions(field string, list []string) []*condition {
 	if len(list) > maxConditions {
 		c.add(field, "join them with &&, or split the rule", "has %d entries, at most %d are allowed", len(list), maxConditions)
@@ -177,7 +179,7 @@ func (c *agentCompiler) conditions(field string, list []string) []*condition {
 	for i, text := range list {
 		compiled, err := newCondition(text)
 		if err != nil {
-			c.add(fmt.Sprintf("%s[%d]", field, i), "write a CEL expression of type bool over the documented variables", "%v", err)
+			c.add(fmt.Sprintf("%s[%d]", field, i), conditionRemedy, "%v", err)
 			continue
 		}
 		out = append(out, compiled)
