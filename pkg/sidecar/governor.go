@@ -56,6 +56,8 @@ func (g *governor) run(ctx context.Context, version func() uint64) {
 		}
 		if tidier.due(busy, u) {
 			tidy()
+			u, t = cpuTime(), time.Now() // what it took is no load
+			tidier.done(u)
 		}
 		used, at = u, t
 	}

@@ -40,3 +40,31 @@ func TestARestThatNothingCameBeforeIsNotTidied(t *testing.T) {
 		}
 	}
 }
+
+// To tidy a large heap takes a good part of a second: that must neither look like a busy time
+// nor come often.
+func TestTidyingItselfIsNotTidiedAfter(t *testing.T) {
+	const cost = 400 * time.Millisecond
+	var td tidier
+	var used time.Duration
+	tidied := 0
+	intervals := func(n int, busy float64, spent time.Duration) {
+		for range n {
+			if used += spent; td.due(busy, used) {
+				tidied++
+				used += cost
+				td.done(used)
+			}
+		}
+	}
+	intervals(1, 0.5, time.Second)
+	intervals(1000, 0.001, 100*time.Microsecond)
+	if tidied != 1 {
+		t.Errorf("tidied %d times after a busy time, want once", tidied)
+	}
+	before := used - cost
+	intervals(100_000, 0.02, 2*time.Millisecond)
+	if most := int((used - before) / (worthCosts * cost)); tidied-1 > most {
+		t.Errorf("tidied %d times while %v were used, want at most %d", tidied-1, used-before, most)
+	}
+}
