@@ -163,6 +163,9 @@ func (b *batch) reject(name string, err error) {
 
 // note remembers why a resource is not in effect, or forgets it.
 func (d *Discovery) note(carrier, name string, err error) {
+	if err == nil && len(d.rejected) == 0 {
+		return
+	}
 	key := carrier + " " + name
 	if err == nil {
 		delete(d.rejected, key)

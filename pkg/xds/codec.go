@@ -8,7 +8,6 @@ import (
 	"google.golang.org/grpc/encoding/proto"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
-	protobuf "google.golang.org/protobuf/proto"
 )
 
 // A boundedCodec counts what a response holds before it is decoded: 64 MiB of
@@ -28,15 +27,15 @@ func (c boundedCodec) Unmarshal(data mem.BufferSlice, v any) error {
 	if !ok {
 		return c.CodecV2.Unmarshal(data, v)
 	}
-	buffer := data.MaterializeToBuffer(mem.DefaultBufferPool())
-	defer buffer.Free()
-	if err := checkCounts(buffer.ReadOnlyData(), c.resources); err != nil {
+	encoded := data.Materialize()
+	resources, err := checkCounts(encoded, c.resources)
+	if err != nil {
 		return err
 	}
-	if err := protobuf.Unmarshal(buffer.ReadOnlyData(), response); err != nil {
+	if err := decode(encoded, resources, response); err != nil {
 		return err
 	}
-	c.received(response.GetTypeUrl(), len(buffer.ReadOnlyData()))
+	c.received(response.GetTypeUrl(), len(encoded))
 	return nil
 }
 
@@ -49,19 +48,19 @@ const (
 	fieldAliases        = 4
 )
 
-// checkCounts allows limit resources, as many removals and twice as many aliases.
-// What is not well-formed is left to the decoder to complain of.
-func checkCounts(b []byte, limit int) error {
-	var resources, removed, aliases int
+// checkCounts counts the resources. It allows limit of them, as many removals and
+// twice as many aliases. What is not well-formed is left to the decoder to complain of.
+func checkCounts(b []byte, limit int) (resources int, err error) {
+	var removed, aliases int
 	for len(b) > 0 {
 		number, kind, n := protowire.ConsumeTag(b)
 		if n < 0 {
-			return nil
+			return resources, nil
 		}
 		b = b[n:]
 		n = protowire.ConsumeFieldValue(number, kind, b)
 		if n < 0 {
-			return nil
+			return resources, nil
 		}
 		switch number {
 		case fieldResources:
@@ -74,10 +73,10 @@ func checkCounts(b []byte, limit int) error {
 		}
 		b = b[n:]
 		if resources > limit || removed > limit || aliases > 2*limit {
-			return fmt.Errorf("response holds more than %d resources, removals or twice as many aliases", limit)
+			return resources, fmt.Errorf("response holds more than %d resources, removals or twice as many aliases", limit)
 		}
 	}
-	return nil
+	return resources, nil
 }
 
 func countAliases(b []byte) (aliases int) {

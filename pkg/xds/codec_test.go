@@ -6,6 +6,7 @@ import (
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
 )
 
 func protoSize(m proto.Message) int { return proto.Size(m) }
@@ -45,6 +46,28 @@ func TestCodecCountsBeforeItDecodes(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The decoder comes to what protobuf's comes to, or to an error where that does.
+func FuzzDecode(f *testing.F) {
+	odd := &discoveryv3.DeltaDiscoveryResponse{TypeUrl: typeA, Nonce: "1", SystemVersionInfo: "v", RemovedResources: []string{"b"},
+		Resources: []*discoveryv3.Resource{res("a", "1"), {Name: "c", Aliases: []string{"d"}, Ttl: durationpb.New(1)}, {}, res("e", "2")}}
+	f.Add(encode(f, odd))
+	f.Add(append(encode(f, odd), encode(f, &discoveryv3.DeltaDiscoveryResponse{Nonce: "2", Resources: []*discoveryv3.Resource{res("a", "3")}})...))
+	f.Add([]byte{0x12, 0x04, 0x12, 0x00, 0x12, 0x00}) // a body in two parts
+	f.Add([]byte{0x12, 0x03, 0x1a, 0x01, 0xff})       // a name that is not UTF-8
+	f.Add([]byte{0x12, 0x00, 0x12, 0xff})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		count, err := checkCounts(data, 100)
+		if err != nil {
+			return
+		}
+		var want, got discoveryv3.DeltaDiscoveryResponse
+		wanted, err := proto.Unmarshal(data, &want), decode(data, count, &got)
+		if (err == nil) != (wanted == nil) || err == nil && !proto.Equal(&got, &want) {
+			t.Errorf("%v, %v; want %v, %v", &got, err, &want, wanted)
+		}
+	})
 }
 
 // Whatever bytes come, the client neither crashes nor holds more than it may.
