@@ -10,8 +10,10 @@ import (
 // spelling leads to the same session. So nobody may post to what has the marks of open
 // endpoints and is none of them.
 
-// minMark is the shortest end of a path that is taken for an id.
-const minMark = 16
+const (
+	minMark = 16 // bytes of the shortest end of a path that is taken for an id
+	maxMark = 64 // bytes of a parameter's name that count
+)
 
 // marksOf are what tells the endpoint of a stream from other targets: the parameters
 // that the server added to those of the stream's own query or, if there are none, the
@@ -42,7 +44,8 @@ func parameters(query string) (names []string) {
 	for parameter := range strings.FieldsFuncSeq(query, func(r rune) bool { return r == '&' || r == ';' }) {
 		name, _, _ := strings.Cut(parameter, "=")
 		if plain, err := url.QueryUnescape(name); err == nil {
-			names = append(names, strings.Map(foldName, plain))
+			plain = strings.Map(foldName, plain)
+			names = append(names, plain[:min(len(plain), maxMark)])
 		}
 	}
 	return names
@@ -89,23 +92,24 @@ func (t *sessions) unguard(s *session) {
 	}
 }
 
-// guards tells whether a target has a mark of the open endpoints of a place.
+// guards tells whether a target has a mark of the open endpoints of a place: in its path,
+// or as the beginning of a parameter's name.
 func (t *sessions) guards(p place, path, query string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if len(t.marks) == 0 || len(t.marks[p]) == 0 {
 		return false
 	}
-	names, path := parameters(query), strings.ToLower(path)
-	for mark := range t.marks[p] {
-		if mark[0] == '/' {
-			if strings.Contains(path, mark[1:]) {
-				return true
-			}
-			continue
+	of := t.marks[p]
+	for segment := range strings.SplitSeq(strings.ToLower(path), "/") {
+		segment, _, _ = strings.Cut(segment, ";")
+		if len(segment) >= minMark && of["/"+segment] > 0 {
+			return true
 		}
-		for _, name := range names {
-			if strings.HasPrefix(name, mark) {
+	}
+	for _, name := range parameters(query) {
+		for n := range len(name) {
+			if of[name[:n+1]] > 0 {
 				return true
 			}
 		}
