@@ -121,7 +121,7 @@ func (e *exchange) foreign(m *message) (problem string) {
 		}
 	case cancelled:
 		id := idKey(m.Member(m.Params, "requestId"))
-		if id == "" || !e.isOpen(id) {
+		if id == "" || !e.cancels(id) {
 			return "cancels what the caller was not asked"
 		}
 	case "notifications/subscriptions/acknowledged":
@@ -145,17 +145,13 @@ func (e *exchange) awaits(token string) bool {
 	return e.session != nil && e.session.awaits(token)
 }
 
-// isOpen tells whether a server may cancel what has that id: what it asked the
-// client or, in the modern era, the subscription on whose stream it says so.
-func (e *exchange) isOpen(id string) bool {
+// cancels tells whether a server may cancel what has that id, and notes that it does: what
+// it asked the client or, in the modern era, the subscription on whose stream it says so.
+func (e *exchange) cancels(id string) bool {
 	if e.modern {
 		return e.calls[0].id.Key == id
 	}
-	if e.session == nil {
-		return false
-	}
-	_, asked := e.session.asked(id)
-	return asked
+	return e.session != nil && e.session.cancel(id)
 }
 
 // acknowledges tells what is wrong with what the server says it listens to: it can

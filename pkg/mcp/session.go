@@ -96,7 +96,10 @@ func (s *session) admits(who caller) bool {
 }
 
 // A pending request of the server waits for the client's answer.
-type pending struct{ id, method string }
+type pending struct {
+	id, method string
+	cancelled  bool // the client may still answer, but need not
+}
 
 // A recent call may be answered on a stream that the client resumes.
 type recent struct {
@@ -122,15 +125,32 @@ func (s *session) negotiate(version string) {
 }
 
 // ask remembers a server's request, so that its answer may come back. It
-// reports false if too many wait.
+// reports false if too many wait, without those that were cancelled.
 func (s *session) ask(id, method string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.pending) >= maxPending {
+		s.pending = slices.DeleteFunc(s.pending, func(p pending) bool { return p.cancelled })
+	}
+	if len(s.pending) >= maxPending {
 		return false
 	}
-	s.pending = append(s.pending, pending{id, method})
+	s.pending = append(s.pending, pending{id: id, method: method})
 	return true
+}
+
+// cancel notes that the server waits for that answer no more, and reports false if it
+// never did.
+func (s *session) cancel(id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range s.pending {
+		if s.pending[i].id == id {
+			s.pending[i].cancelled = true
+			return true
+		}
+	}
+	return false
 }
 
 // asked tells the method of the server request with that id.

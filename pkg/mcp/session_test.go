@@ -150,6 +150,25 @@ func TestServerRequestsOfASessionAreBounded(t *testing.T) {
 	}
 }
 
+func TestACancelledServerRequestMakesRoom(t *testing.T) {
+	h := newHarness(t, denying(), Config{})
+	h.openSession(rev2511)
+	for i := range maxPending + 5 {
+		ask := fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":"sampling/createMessage","params":{}}`, i)
+		h.server = func(*seen) *inspect.Response {
+			return eventReply(event(ask) + event(notify("notifications/cancelled", fmt.Sprintf(`{"requestId":%d}`, i))) + event(result1))
+		}
+		if a := h.send("POST", rpc("1", "tools/call", `{"name":"a"}`), sessionHeader+": s"); !strings.Contains(a.body, ask) || !strings.Contains(a.body, "cancelled") {
+			t.Fatalf("request %d did not go on: %s", i, a.body)
+		}
+	}
+	h.server = func(*seen) *inspect.Response { return &inspect.Response{Status: 202} }
+	late := fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"result":{}}`, maxPending+4)
+	if a := h.send("POST", late, sessionHeader+": s"); a.status != 202 {
+		t.Errorf("an answer that crossed the cancellation got %+v", a)
+	}
+}
+
 func TestStolenSessionIDIsNotRecorded(t *testing.T) {
 	h := newHarness(t, denying(), Config{})
 	h.send("POST", rpc("1", "ping", ""), sessionHeader+": very-secret")
