@@ -21,7 +21,15 @@ type Config struct {
 	PerSecond int // connections for long; twice that may come at once. 0 means any number
 	AtOnce    int // connections that have entered and not left; required
 	Total     int // the same of all addresses together; 0 means any number
+
+	// Strangers is how many connections a second all addresses together may make
+	// that were not welcomed in the last ten minutes; five times that may come at
+	// once, and who is welcomed gives back what it took. 0 means any number.
+	Strangers int
 }
+
+// welcomeFor is how long an address is no stranger.
+const welcomeFor = 10 * time.Minute
 
 // A Gate counts the connections of each address.
 type Gate struct {
@@ -32,6 +40,8 @@ type Gate struct {
 	others  *origin
 	inside  int
 	swept   time.Time
+
+	strangers Bucket
 }
 
 // An origin is one address as Config has it.
@@ -40,11 +50,14 @@ type origin struct {
 	inside  int
 	refused int // since it was last told
 	told    time.Time
+
+	welcomed time.Time
+	taken    int // from strangers, and not given back
 }
 
 // New returns a gate that nobody has come to yet.
 func New(c Config) *Gate {
-	g := &Gate{config: c, origins: make(map[netip.Prefix]*origin)}
+	g := &Gate{config: c, origins: make(map[netip.Prefix]*origin), strangers: NewBucket(c.Strangers, 5*c.Strangers)}
 	g.others = g.newOrigin()
 	return g
 }
@@ -78,6 +91,8 @@ func (g *Gate) Enter(from netip.Addr) (leave func(), err error) {
 		return nil, s.refuse(from, "too many connections at once")
 	case s.inside >= g.config.AtOnce:
 		return nil, s.refuse(from, "too many connections at once from one address")
+	case !g.knows(s):
+		return nil, s.refuse(from, "too many connections a second from addresses that opened no tunnel in ten minutes")
 	case g.config.PerSecond > 0 && !s.conns.Spend(1):
 		return nil, s.refuse(from, "too many connections a second from one address")
 	}
@@ -89,6 +104,35 @@ func (g *Gate) Enter(from netip.Addr) (leave func(), err error) {
 		g.inside--
 		g.mu.Unlock()
 	}, nil
+}
+
+// knows tells whether an address is no stranger, or may come all the same. The lock is held.
+func (g *Gate) knows(s *origin) bool {
+	if g.config.Strangers == 0 || time.Since(s.welcomed) < welcomeFor {
+		return true
+	}
+	if !g.strangers.Spend(1) {
+		return false
+	}
+	s.taken++
+	return true
+}
+
+// Welcome says that an address has come for what the gate is there for.
+func (g *Gate) Welcome(from netip.Addr) {
+	if !from.IsValid() {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	s := g.origin(from)
+	if s == g.others {
+		return // it stands for many
+	}
+	s.welcomed = time.Now()
+	for ; s.taken > 0; s.taken-- {
+		g.strangers.Refund()
+	}
 }
 
 // refuse tells of a refusal, but not of each: a flood of connections shall not
@@ -143,7 +187,7 @@ func (g *Gate) sweep() {
 	}
 	g.swept = now
 	for key, s := range g.origins {
-		if s.conns.fill(now); s.inside == 0 && s.conns.tokens == s.conns.size {
+		if s.conns.fill(now); s.inside == 0 && s.conns.tokens == s.conns.size && now.Sub(s.welcomed) > welcomeFor {
 			delete(g.origins, key)
 		}
 	}

@@ -136,6 +136,45 @@ func TestAGateForgets(t *testing.T) {
 	})
 }
 
+// Strangers share one budget; who is welcomed, or was lately, needs none of it.
+func TestStrangersTogetherAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := New(Config{PerSecond: 100, AtOnce: 100, Strangers: 10})
+		friend := netip.MustParseAddr("10.0.0.1")
+		enter := func(i int) error { return g.try(netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}).String()) }
+		for i := range 1000 { // as after a rollout: each is of use at once
+			if err := enter(i); err != nil {
+				t.Fatalf("newcomer %d: %v", i, err)
+			}
+			g.Welcome(netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}))
+		}
+		g.Welcome(friend)
+		count := func(from int) (n int) {
+			for i := range 1000 {
+				if enter(from+i) == nil {
+					n++
+				}
+			}
+			return n
+		}
+		if n := count(2000); n != 50 {
+			t.Errorf("%d strangers at once, want 50", n)
+		}
+		time.Sleep(time.Second)
+		if n := count(4000); n != 10 {
+			t.Errorf("%d strangers after a second, want 10", n)
+		}
+		if err := g.try(friend.String()); err != nil {
+			t.Errorf("one who was welcomed: %v", err)
+		}
+		time.Sleep(welcomeFor)
+		count(6000)
+		if err := g.try(friend.String()); err == nil {
+			t.Error("one who was welcomed long ago is no stranger")
+		}
+	})
+}
+
 func BenchmarkGate(b *testing.B) {
 	g := New(Config{PerSecond: 1 << 30, AtOnce: 100})
 	from := netip.MustParseAddr("10.0.0.1")

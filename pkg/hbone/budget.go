@@ -40,6 +40,11 @@ type Limits struct {
 	// HandshakesPerAddress is how many connections of one address may be in
 	// their handshake at once. 0 means 64.
 	HandshakesPerAddress int
+	// StrangersPerSecond is how many connections all addresses together may make,
+	// for long, that have opened no tunnel in ten minutes: a handshake costs most
+	// of a millisecond of CPU before anybody is known. Five times that may come at
+	// once, and who opens a tunnel does not count. 0 means 100.
+	StrangersPerSecond int
 	// HalfCloseTimeout is how long a tunnel of which one direction has ended may
 	// go on while nothing comes through the other. 0 means an hour.
 	HalfCloseTimeout time.Duration
@@ -61,6 +66,7 @@ func (l Limits) withDefaults() Limits {
 	orElse(&l.ConnsPerPeer, 1024)
 	orElse(&l.ConnsPerSecond, 100)
 	orElse(&l.HandshakesPerAddress, 64)
+	orElse(&l.StrangersPerSecond, 100)
 	l.HalfCloseTimeout = orDuration(l.HalfCloseTimeout, time.Hour)
 	l.StallTimeout = orDuration(l.StallTimeout, 15*time.Minute)
 	return l

@@ -57,6 +57,8 @@ type conn struct {
 	block []byte
 	path  path
 
+	welcomed bool // server: its address was, for this connection
+
 	tight   atomic.Bool  // see pinch
 	target  atomic.Int64 // what a stream's receive window should be
 	reads   atomic.Uint64

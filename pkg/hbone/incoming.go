@@ -90,6 +90,10 @@ func (s *Server) handle(ctx context.Context, c *conn, t *Tunnel, r *request, h H
 	}
 	t.onEnd = cancel
 	c.mu.Unlock()
+	if !c.welcomed {
+		c.welcomed = true
+		s.gate.Welcome(c.remote.Addr())
+	}
 	c.running.Add(1)
 	in := &Incoming{Authority: r.authority, Header: r.header, Peer: c.peer,
 		Local: c.local, Remote: c.remote, Serving: serving, t: t, cut: cancel}

@@ -76,7 +76,7 @@ func newServer(c ServerConfig, m mutual) *Server {
 	return &Server{
 		mutual: m, config: c, logger: c.Logger,
 		bufs:       newBuffers(c.Memory),
-		gate:       gate.New(gate.Config{PerSecond: c.Limits.ConnsPerSecond, AtOnce: c.Limits.HandshakesPerAddress}),
+		gate:       gate.New(gate.Config{PerSecond: c.Limits.ConnsPerSecond, AtOnce: c.Limits.HandshakesPerAddress, Strangers: c.Limits.StrangersPerSecond}),
 		handshakes: make(chan struct{}, maxHandshakes),
 		admitted:   identity.NewAdmitted(func(p *identity.Peer) error { return m.Recheck(p) }),
 		conns:      make(map[*conn]struct{}),

@@ -104,6 +104,7 @@ type TunnelsConfig struct {
 	ConnsPerPeer        Count    `json:"connsPerPeer,omitzero" flag:"tunnel-conns-per-peer" env:"TUNNEL_CONNS_PER_PEER" jsonschema:"Connections that one identity may have, 1024 by default."`
 	ConnsPerSecond      Count    `json:"connsPerSecond,omitzero" flag:"tunnel-conns-per-second" env:"TUNNEL_CONNS_PER_SECOND" jsonschema:"Connections that one identity, and one address, may make for long, 100 by default."`
 	HandshakesPerSource Count    `json:"handshakesPerSource,omitzero" flag:"tunnel-handshakes-per-source" env:"TUNNEL_HANDSHAKES_PER_SOURCE" jsonschema:"Handshakes that one address may have in progress, 64 by default."`
+	StrangersPerSecond  Count    `json:"strangersPerSecond,omitzero" flag:"tunnel-strangers-per-second" env:"TUNNEL_STRANGERS_PER_SECOND" jsonschema:"Connections that all addresses together may make for long which opened no tunnel in ten minutes, 100 by default."`
 }
 
 // OutboundConfig says how the app's connections are taken.

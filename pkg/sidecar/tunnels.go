@@ -12,8 +12,8 @@ func (c *TunnelsConfig) limits() hbone.Limits {
 	return hbone.Limits{
 		NoisePerSecond: int(c.NoisePerSecond), ResetsPerSecond: int(c.ResetsPerSecond), OpensPerSecond: int(c.OpensPerSecond),
 		TunnelsPerPeer: int(c.TunnelsPerPeer), ConnsPerPeer: int(c.ConnsPerPeer), ConnsPerSecond: int(c.ConnsPerSecond),
-		HandshakesPerAddress: int(c.HandshakesPerSource),
-		HalfCloseTimeout:     time.Duration(c.HalfCloseTimeout), StallTimeout: time.Duration(c.StallTimeout),
+		HandshakesPerAddress: int(c.HandshakesPerSource), StrangersPerSecond: int(c.StrangersPerSecond),
+		HalfCloseTimeout: time.Duration(c.HalfCloseTimeout), StallTimeout: time.Duration(c.StallTimeout),
 	}
 }
 
@@ -25,7 +25,7 @@ func (c *Config) validateTunnels() error {
 	}{
 		{"noisePerSecond", t.NoisePerSecond}, {"resetsPerSecond", t.ResetsPerSecond}, {"opensPerSecond", t.OpensPerSecond},
 		{"tunnelsPerPeer", t.TunnelsPerPeer}, {"connsPerPeer", t.ConnsPerPeer}, {"connsPerSecond", t.ConnsPerSecond},
-		{"handshakesPerSource", t.HandshakesPerSource},
+		{"handshakesPerSource", t.HandshakesPerSource}, {"strangersPerSecond", t.StrangersPerSecond},
 	} {
 		if bound.value < 0 || bound.value > maxCount {
 			return &ConfigError{"tunnels." + bound.path, fmt.Sprintf("%d is out of range", bound.value),

@@ -25,7 +25,6 @@ type outcome struct {
 	sunk      float64       // and the attacker with the sink
 	disturbed bool          // the quiet windows differ too much
 	shared    bool          // the machine is not ours alone
-	crowd     bool          // of many who do little each: what it costs is told, not judged
 }
 
 // ratio is what the sidecar's part in the attack made of the client's p99.
@@ -42,7 +41,7 @@ func (o *outcome) bounds() (ratio, share float64) {
 // stopped tells whether the attack was cut soon, or costs little.
 func (o *outcome) stopped() bool {
 	_, share := o.bounds()
-	return o.crowd || o.cuts > 0 && o.longest <= mostLife || o.share <= share
+	return o.cuts > 0 && o.longest <= mostLife || o.share <= share
 }
 
 func (o *outcome) held() bool {
@@ -165,7 +164,7 @@ func (r *round) measure(ctx context.Context, name string, until time.Time) (*ver
 		if o.connected == 0 {
 			continue // the machine had no time for it
 		}
-		o.shared, o.crowd = r.tell, isCrowd(name)
+		o.shared = r.tell
 		all = append(all, o)
 		if o.held() && (r.tell || n == 0 && !o.disturbed) {
 			break

@@ -39,8 +39,6 @@ func TestAnAttackMustBeStoppedAndLeaveTheClientAlone(t *testing.T) {
 		"it ruins the client whoever does":    {[]outcome{ruined, ruined, ruined}, false, false},
 		"the best counts there":               {[]outcome{ruined, disturbed(ruined), disturbed(told(slow))}, true, false},
 		"a sink does the same to the client":  {[]outcome{{strikes: cut, quiet: ms, busy: 2 * ms, p99: 4 * ms}}, true, false},
-		"a crowd costs what it costs":         {[]outcome{{crowd: true, quiet: ms, p99: 2 * ms, share: 0.5}}, true, false},
-		"but the client does not suffer":      {[]outcome{{crowd: true, quiet: ms, p99: 3 * ms, share: 0.5}}, false, false},
 		"disturbance does not excuse the cut": {[]outcome{disturbed(costly)}, false, true},
 	} {
 		if v := judge(c.all); v.ok() != c.ok || v.blind != c.blind {

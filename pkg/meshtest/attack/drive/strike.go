@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"slices"
 	"strings"
 	"time"
 
@@ -38,24 +37,21 @@ type striker struct {
 type move struct {
 	name string
 	make func(*striker, context.Context)
-	// crowd tells that each of many peers does what any may: they are served, and the
-	// client must not suffer by it.
-	crowd bool
 }
 
 func moves() []move {
 	return []move{
-		{"connections that say nothing", (*striker).silent, false},
-		{"connections closed at once", (*striker).brief, false},
-		{"handshakes closed at once", (*striker).handshakes, false},
-		{"handshakes byte by byte", (*striker).drip, false},
-		{"handshakes of many addresses", (*striker).crowd, true},
-		{"rapid reset by many identities", (*striker).masks, false},
-		{"rapid reset by a crowd", (*striker).mob, false},
-		{"connections to the plaintext port", (*striker).plain, false},
-		{"connections to the app's port", (*striker).outbound, false},
-		{"tunnels whose windows stay closed", (*striker).stalls, false},
-		{"tunnels that say nothing", (*striker).hoard, false},
+		{"connections that say nothing", (*striker).silent},
+		{"connections closed at once", (*striker).brief},
+		{"handshakes closed at once", (*striker).handshakes},
+		{"handshakes byte by byte", (*striker).drip},
+		{"handshakes of many addresses", (*striker).crowd},
+		{"rapid reset by many identities", (*striker).masks},
+		{"rapid reset by a crowd", (*striker).mob},
+		{"connections to the plaintext port", (*striker).plain},
+		{"connections to the app's port", (*striker).outbound},
+		{"tunnels whose windows stay closed", (*striker).stalls},
+		{"tunnels that say nothing", (*striker).hoard},
 	}
 }
 
@@ -68,10 +64,6 @@ func names() []string {
 		all = append(all, f.Name)
 	}
 	return all
-}
-
-func isCrowd(name string) bool {
-	return slices.ContainsFunc(moves(), func(m move) bool { return m.crowd && m.name == name })
 }
 
 // attack finds what a name stands for.
