@@ -1,6 +1,6 @@
-//go:build !linux || race
+//go:build !linux || 386 || race
 
-// With the race detector on, calls are made as usual: syscall tells it that what was written
+// 386 has no such calls of its own. With the race detector on, calls are made as usual: syscall tells it that what was written
 // before a write happened before the read that gets it.
 
 package nowait
