@@ -198,6 +198,22 @@ func TestAnOpenConnectionPassesAWaypointBy(t *testing.T) {
 	}
 }
 
+// BenchmarkPasses is asked about every open connection after every change.
+func BenchmarkPasses(b *testing.B) {
+	snap := snapshot(service("github", "10.1.0.1"), workload("github", "10.0.0.2", in("github")))
+	r := resolver(b, route.Config{})
+	for name, d := range map[string]route.Destination{"address": {Address: at("10.1.0.1:80")}, "name": {Hostname: "github.tools.svc.cluster.local", Port: 80}} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if r.Passes(snap, d) != "" {
+					b.Fatal("there is a waypoint")
+				}
+			}
+		})
+	}
+}
+
 func TestGatewayRoutes(t *testing.T) {
 	border := workload("border", "10.0.0.9", in("border"))
 	borders := service("border", "10.1.0.9")
