@@ -115,7 +115,7 @@ func TestFloodsAreCut(t *testing.T) {
 				limits := Limits{}.withDefaults()
 				most := 5*limits.ResetsPerSecond + 200 // and those that are open
 				if f.Dials {
-					most = 4*limits.OpensPerSecond + int(rested.Seconds()*float64(limits.OpensPerSecond))
+					most = opensAtOnce*limits.OpensPerSecond + int(rested.Seconds()*float64(limits.OpensPerSecond))
 				}
 				if n := s.dials.Load(); n > int64(most) {
 					t.Errorf("%d dials, at most %d are in the budget", n, most)
@@ -218,7 +218,7 @@ func TestOnlyTunnelsOfNoUseUseUpTheDials(t *testing.T) {
 	for name, c := range map[string]struct {
 		use  bool
 		want int
-	}{"of use": {true, 500}, "of no use": {false, 40}} {
+	}{"of use": {true, 500}, "of no use": {false, 20}} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, options{server: ServerConfig{Limits: limits}, handler: echo})
 			opened, start := 0, time.Now()

@@ -26,7 +26,7 @@ type Limits struct {
 	ResetsPerSecond int
 	// OpensPerSecond is how many tunnels one peer identity may open for long that
 	// come to nothing: those that end well and carried bytes both ways do not
-	// count. 0 means 500. Four times that may come at once.
+	// count. 0 means 500. Twice that may come at once.
 	OpensPerSecond int
 	// TunnelsPerPeer is how many tunnels one peer identity may have open. 0 means 16384.
 	TunnelsPerPeer int
@@ -85,6 +85,8 @@ const (
 	// costOfWake is what a stream costs that a changed setting lets go on, likewise. A
 	// peer may still let all of its streams go on three times at once.
 	costOfWake = 16
+	// opensAtOnce is how many seconds' worth of tunnels may come to nothing at once.
+	opensAtOnce = 2
 	// costOfUseless is how many connections one counts as that carried no tunnel:
 	// its handshake was all that it was for.
 	costOfUseless = 5
@@ -210,7 +212,7 @@ func (b *budget) rest() {
 
 // hasty tells whether the peer has opened many tunnels lately that have come to nothing yet.
 func (b *budget) hasty() bool {
-	return b.peer.level(opensOfPeer) < 31*4*b.limits.OpensPerSecond/32
+	return b.peer.level(opensOfPeer) < 31*opensAtOnce*b.limits.OpensPerSecond/32
 }
 
 // leave is the end of a tunnel. The connection's lock is held.
@@ -244,7 +246,7 @@ func newPeerBudget(l Limits) *peerBudget {
 	return &peerBudget{limits: l, buckets: [bucketsOfPeer]gate.Bucket{
 		noiseOfPeer:  gate.NewBucket(4*l.NoisePerSecond, 20*l.NoisePerSecond),
 		resetsOfPeer: gate.NewBucket(4*l.ResetsPerSecond, 20*l.ResetsPerSecond),
-		opensOfPeer:  gate.NewBucket(l.OpensPerSecond, 4*l.OpensPerSecond),
+		opensOfPeer:  gate.NewBucket(l.OpensPerSecond, opensAtOnce*l.OpensPerSecond),
 		connsOfPeer:  gate.NewBucket(l.ConnsPerSecond, 2*l.ConnsPerSecond),
 	}}
 }
