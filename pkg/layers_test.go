@@ -53,7 +53,7 @@ var rooms = map[string]room{
 	"admission": {3, "pace policy store"},
 	"discovery": {3, "mesh pace policy store xds watch manifest"},
 	"route":     {3, "mesh store"},
-	"inspect":   {3, "mesh policy telemetry nowait"},
+	"inspect":   {3, "mesh policy telemetry nowait gate"},
 	"mcp":       {4, "mesh policy telemetry token inspect jsonrpc ratelimit"},
 	"a2a":       {4, "mesh policy telemetry inspect jsonrpc ratelimit"},
 	"guard":     {4, "mesh policy jsonrpc"},

@@ -1,48 +1,22 @@
 package h2
 
-import "time"
-
-// A bucket holds tokens. The clock is read only when it runs dry.
-type bucket struct {
-	tokens, size, perSecond int
-	filled                  time.Time
-}
-
-func newBucket(perSecond int) bucket {
-	return bucket{tokens: 5 * perSecond, size: 5 * perSecond, perSecond: perSecond, filled: time.Now()}
-}
-
-// spend takes n tokens and tells whether there were as many.
-func (b *bucket) spend(n int) bool {
-	if b.tokens < n {
-		now := time.Now()
-		if more := int(now.Sub(b.filled).Seconds() * float64(b.perSecond)); more > 0 {
-			b.tokens = min(b.tokens+more, b.size)
-			b.filled = now
-		}
-	}
-	if b.tokens < n {
-		return false
-	}
-	b.tokens -= n
-	return true
-}
+import "github.com/outrigger-mesh/outrigger/pkg/gate"
 
 // A budget is what one connection may still cost. It belongs to the read loop.
 type budget struct {
-	frames bucket // that carry nothing
-	resets bucket // of streams that were of no use
-	wrote  uint64 // our DATA frames that WINDOW_UPDATEs have been set against
-	earned int    // WINDOW_UPDATEs that are free
+	frames gate.Bucket // that carry nothing
+	resets gate.Bucket // of streams that were of no use
+	wrote  uint64      // our DATA frames that WINDOW_UPDATEs have been set against
+	earned int         // WINDOW_UPDATEs that are free
 }
 
 func newBudget(c *Config) budget {
-	return budget{frames: newBucket(c.Noise), resets: newBucket(c.Resets)}
+	return budget{frames: gate.NewBucket(c.Noise, 5*c.Noise), resets: gate.NewBucket(c.Resets, 5*c.Resets)}
 }
 
 // noise pays for a frame that carries nothing.
 func (b *budget) noise(cost int) error {
-	if !b.frames.spend(cost) {
+	if !b.frames.Spend(cost) {
 		return calm("too many frames that carry nothing")
 	}
 	return nil
@@ -68,7 +42,7 @@ func (b *budget) windowUpdate(wrote uint64, n uint32) error {
 // waste pays for a stream that was of no use. Resets by the peer and those it makes
 // us send are one: rapid reset and "MadeYouReset" are the same attack.
 func (b *budget) waste() error {
-	if !b.resets.spend(1) {
+	if !b.resets.Spend(1) {
 		return calm("too many streams that are reset")
 	}
 	return nil
