@@ -65,22 +65,24 @@ func run(state string, client []string) error {
 	if err := tell(&mesh, port); err != nil {
 		return fmt.Errorf("tell the mesh of port %s: %w", port, err)
 	}
-	if err := redirect(sidecar(&mesh, "planner").Outbound, port); err != nil {
+	outbound := sidecar(&mesh, "planner").Outbound
+	if err := redirect("-A", outbound, port); err != nil {
 		return err
 	}
 	cmd := exec.Command(client[0], client[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Gid: group, NoSetGroups: true}}
-	return cmd.Run()
+	// Another scenario's server of tokens, which the client is to reach itself, may get the port next.
+	return errors.Join(cmd.Run(), redirect("-D", outbound, port))
 }
 
 func sidecar(mesh *demo.Endpoints, name string) demo.SidecarEndpoint {
 	return mesh.Sidecars[slices.IndexFunc(mesh.Sidecars, func(s demo.SidecarEndpoint) bool { return s.Name == name })]
 }
 
-// redirect leads the group's connections to a port to the sidecar.
-func redirect(to, port string) error {
-	out, err := exec.Command("iptables", "-w", "-t", "nat", "-A", "OUTPUT", "-p", "tcp", "-d", "127.0.0.0/8", "--dport", port,
+// redirect begins (-A) to lead the group's connections to a port to the sidecar, or ends it (-D).
+func redirect(action, to, port string) error {
+	out, err := exec.Command("iptables", "-w", "-t", "nat", action, "OUTPUT", "-p", "tcp", "-d", "127.0.0.0/8", "--dport", port,
 		"-m", "owner", "--gid-owner", fmt.Sprint(group), "-j", "DNAT", "--to-destination", to).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("redirect port %s: %w: %s", port, err, out)
@@ -113,10 +115,10 @@ func tell(mesh *demo.Endpoints, port string) error {
 	if err := rewrite(mesh.Files.Policies[0], policyPorts, ports, "{number: %s, protocol: MCP}"); err != nil {
 		return err
 	}
-	if err := know(sidecar(mesh, "planner").Admin, port); err != nil {
+	if err := know(sidecar(mesh, "planner").Admin, port, (*dump).serves); err != nil {
 		return err
 	}
-	return know(sidecar(mesh, "github").Admin, port)
+	return know(sidecar(mesh, "github").Admin, port, func(d *dump, port string) bool { return d.serves(port) && d.governs(port) })
 }
 
 var (
@@ -145,22 +147,56 @@ func rewrite(file string, list *regexp.Regexp, ports []string, form string) erro
 	return os.Rename(file+".new", file)
 }
 
-// know waits until a sidecar's admin page mentions the port as a service's and as
-// a policy's.
-func know(admin, port string) error {
-	mentioned := regexp.MustCompile(`\b` + port + `\b`)
+// A dump is what a sidecar holds, as far as it matters here.
+type dump struct {
+	Services []struct {
+		Ports map[string]uint16 `json:"ports"`
+	} `json:"services"`
+	AgentPolicies []struct {
+		Spec struct {
+			Ports []struct {
+				Number uint16 `json:"number"`
+			} `json:"ports"`
+		} `json:"spec"`
+	} `json:"agentPolicies"`
+}
+
+func (d *dump) serves(port string) bool {
+	for _, s := range d.Services {
+		if _, ok := s.Ports[port]; ok {
+			return true
+		}
+	}
+	return false
+}
+
+func (d *dump) governs(port string) bool {
+	for _, p := range d.AgentPolicies {
+		for _, declared := range p.Spec.Ports {
+			if fmt.Sprint(declared.Number) == port {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// know waits until a sidecar holds what there is to know of a port. A service's and a
+// policy's do not come together.
+func know(admin, port string, enough func(*dump, string) bool) error {
 	client := &http.Client{Timeout: 5 * time.Second}
 	for range 200 {
 		response, err := client.Get("http://" + admin + "/config_dump")
 		if err != nil {
 			return err
 		}
-		dump, err := io.ReadAll(response.Body)
+		var d dump
+		err = json.UnmarshalRead(response.Body, &d)
 		response.Body.Close()
 		if err != nil {
 			return err
 		}
-		if mentioned.Match(dump) {
+		if enough(&d, port) {
 			return nil
 		}
 		time.Sleep(25 * time.Millisecond)
