@@ -23,7 +23,7 @@ type Config struct {
 	Total     int // the same of all addresses together; 0 means any number
 
 	// Strangers is how many connections a second all addresses together may make
-	// that were not welcomed in the last ten minutes; five times that may come at
+	// that were not welcomed in the last ten minutes; twice that may come at
 	// once, and who is welcomed gives back what it took. 0 means any number.
 	Strangers int
 }
@@ -57,7 +57,7 @@ type origin struct {
 
 // New returns a gate that nobody has come to yet.
 func New(c Config) *Gate {
-	g := &Gate{config: c, origins: make(map[netip.Prefix]*origin), strangers: NewBucket(c.Strangers, 5*c.Strangers)}
+	g := &Gate{config: c, origins: make(map[netip.Prefix]*origin), strangers: NewBucket(c.Strangers, 2*c.Strangers)}
 	g.others = g.newOrigin()
 	return g
 }

@@ -157,8 +157,8 @@ func TestStrangersTogetherAreBounded(t *testing.T) {
 			}
 			return n
 		}
-		if n := count(2000); n != 50 {
-			t.Errorf("%d strangers at once, want 50", n)
+		if n := count(2000); n != 20 {
+			t.Errorf("%d strangers at once, want 20", n)
 		}
 		time.Sleep(time.Second)
 		if n := count(4000); n != 10 {

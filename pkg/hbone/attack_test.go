@@ -218,7 +218,7 @@ func TestOnlyTunnelsOfNoUseUseUpTheDials(t *testing.T) {
 	for name, c := range map[string]struct {
 		use  bool
 		want int
-	}{"of use": {true, 500}, "of no use": {false, 20}} {
+	}{"of use": {true, 500}, "of no use": {false, 10}} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, options{server: ServerConfig{Limits: limits}, handler: echo})
 			opened, start := 0, time.Now()

@@ -26,7 +26,7 @@ type Limits struct {
 	ResetsPerSecond int
 	// OpensPerSecond is how many tunnels one peer identity may open for long that
 	// come to nothing: those that end well and carried bytes both ways do not
-	// count. 0 means 500. Twice that may come at once.
+	// count. 0 means 500. As many may come at once.
 	OpensPerSecond int
 	// TunnelsPerPeer is how many tunnels one peer identity may have open. 0 means 16384.
 	TunnelsPerPeer int
@@ -42,7 +42,7 @@ type Limits struct {
 	HandshakesPerAddress int
 	// StrangersPerSecond is how many connections all addresses together may make,
 	// for long, that have opened no tunnel in ten minutes: a handshake costs most
-	// of a millisecond of CPU before anybody is known. Five times that may come at
+	// of a millisecond of CPU before anybody is known. Twice that may come at
 	// once, and who opens a tunnel does not count. 0 means 100.
 	StrangersPerSecond int
 	// HalfCloseTimeout is how long a tunnel of which one direction has ended may
@@ -83,10 +83,10 @@ const (
 	// costOfLargeHeader is what a header list that is too large costs beside its stream, in frames of noise.
 	costOfLargeHeader = 50
 	// costOfWake is what a stream costs that a changed setting lets go on, likewise. A
-	// peer may still let all of its streams go on three times at once.
-	costOfWake = 16
+	// peer may still let all of its streams go on twice at once.
+	costOfWake = 24
 	// opensAtOnce is how many seconds' worth of tunnels may come to nothing at once.
-	opensAtOnce = 2
+	opensAtOnce = 1
 	// costOfUseless is how many connections one counts as that carried no tunnel:
 	// its handshake was all that it was for.
 	costOfUseless = 5
@@ -212,7 +212,7 @@ func (b *budget) rest() {
 
 // hasty tells whether the peer has opened many tunnels lately that have come to nothing yet.
 func (b *budget) hasty() bool {
-	return b.peer.level(opensOfPeer) < 31*opensAtOnce*b.limits.OpensPerSecond/32
+	return b.peer.level(opensOfPeer) < (8*opensAtOnce-1)*b.limits.OpensPerSecond/8
 }
 
 // leave is the end of a tunnel. The connection's lock is held.
