@@ -2,23 +2,21 @@ package gate
 
 import "time"
 
-// A Bucket holds tokens. The clock is read only when it runs dry. It is not safe
-// for use by several goroutines at once.
+// A Bucket holds tokens, which come back at a steady rate. It is not safe for use by
+// several goroutines at once.
 type Bucket struct {
 	tokens, size, perSecond int
 	filled                  time.Time
 }
 
-// NewBucket returns a full bucket.
+// NewBucket returns a full bucket: size tokens may be spent at once, perSecond for long.
 func NewBucket(perSecond, size int) Bucket {
 	return Bucket{tokens: size, size: size, perSecond: perSecond, filled: time.Now()}
 }
 
 // Spend takes n tokens and tells whether there were as many.
 func (b *Bucket) Spend(n int) bool {
-	if b.tokens < n {
-		b.fill(time.Now())
-	}
+	b.fill(time.Now()) // also while there are enough: what has come meanwhile would be had on top of the size
 	if b.tokens < n {
 		return false
 	}

@@ -39,3 +39,21 @@ func TestAFullBucketKeepsNoTime(t *testing.T) {
 		}
 	})
 }
+
+// Who has waited may not spend what was left and then what has come meanwhile: more
+// than the size never comes at once.
+func TestNoMoreThanTheSizeComesAtOnce(t *testing.T) {
+	for before := range 3 {
+		synctest.Test(t, func(t *testing.T) {
+			b, spent := NewBucket(100, 200), 0
+			b.Spend(before)
+			time.Sleep(time.Minute)
+			for b.Spend(1) {
+				spent++
+			}
+			if spent != 200 {
+				t.Errorf("%d at once after %d and a minute, want 200", spent, before)
+			}
+		})
+	}
+}
