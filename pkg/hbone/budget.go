@@ -91,7 +91,7 @@ const (
 	// its handshake was all that it was for.
 	costOfUseless = 5
 
-	// Whoever has spent a quarter of a bucket at once, or a 32nd of that of
+	// Whoever has spent a quarter of a bucket at once, or an eighth of that of
 	// tunnels, is read a little at a time, so that his flood takes turns with what
 	// others send. A rest is due after so much haste, of which a frame of noise is 1:
 	// about a tenth of a millisecond of work.
