@@ -239,8 +239,11 @@ func spoken(d policy.Decision) string {
 	if d.Allowed {
 		verdict = "allowed"
 	}
-	if d.Reason == "" {
+	switch {
+	case d.Reason == "":
 		return verdict
+	case strings.HasPrefix(d.Reason, verdict+" "): // as in "denied because"
+		return d.Reason
 	}
 	return verdict + ": " + d.Reason
 }

@@ -163,6 +163,8 @@ func TestARecordedCallIsDecidedAgain(t *testing.T) {
 		}
 		if text := strings.Join(a.Lines, "\n"); a.Allowed != allowed || !a.Certain || !*a.Recorded || !strings.Contains(text, "tools/github rule reads (Allow): acts") {
 			t.Errorf("%s: %+v", name, a)
+		} else if doubled := strings.Contains(text, "denied: denied") || strings.Contains(text, "allowed: denied"); doubled || !allowed && !strings.Contains(text, "now: denied because no rule") {
+			t.Errorf("%s: the verdict is said twice or not at all: %s", name, text)
 		} else if near := strings.Contains(text, "nearest: tools/github rule reads would allow it but for: object"); near == allowed {
 			t.Errorf("%s: the nearest rule is said: %v: %s", name, near, text)
 		}
