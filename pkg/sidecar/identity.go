@@ -76,7 +76,7 @@ func (c *Config) validateProvider() error {
 		}
 	case providerFiles:
 		if i.CertFile == "" || i.KeyFile == "" || i.BundleFile == "" {
-			return &ConfigError{"identity", "provider files needs three files", "set identity.certFile, identity.keyFile and identity.bundleFile"}
+			return &ConfigError{"identity", "provider files needs three files", "set --cert-file, --key-file and --bundle-file (identity.certFile, identity.keyFile and identity.bundleFile)"}
 		}
 	default:
 		return &ConfigError{"identity.provider", fmt.Sprintf("%q is not a provider", i.Provider), "use ca, files or workload-api"}

@@ -40,7 +40,7 @@ func TestMistakesInIdentitySettingsAreNamed(t *testing.T) {
 		{"provider", "identity.provider", func(i *IdentityConfig) { i.Provider = "spire" }, []string{`"spire"`, "workload-api"}},
 		{"no socket", "identity.socket", func(i *IdentityConfig) { i.Provider = "workload-api" }, []string{"--workload-api-socket", "SPIFFE_ENDPOINT_SOCKET"}},
 		{"socket without scheme", "identity.socket", func(i *IdentityConfig) { i.Provider, i.Socket = "workload-api", "/run/agent.sock" }, []string{`"/run/agent.sock"`, "unix://"}},
-		{"two files of three", "identity", func(i *IdentityConfig) { i.Provider, i.CertFile, i.KeyFile = "files", "c", "k" }, []string{"identity.bundleFile"}},
+		{"two files of three", "identity", func(i *IdentityConfig) { i.Provider, i.CertFile, i.KeyFile = "files", "c", "k" }, []string{"identity.bundleFile", "--cert-file, --key-file and --bundle-file"}},
 		{"lifetime", "identity.ttl", func(i *IdentityConfig) { i.TTL = Duration(time.Millisecond) }, []string{"1ms", "1s"}},
 		{"alias that is no domain", "identity.trustDomainAliases", func(i *IdentityConfig) { i.TrustDomainAliases = []string{"Old.Local"} }, []string{`"Old.Local"`, "lower case"}},
 		{"alias with a path", "identity.trustDomainAliases", func(i *IdentityConfig) { i.TrustDomainAliases = []string{"old.local/ns"} }, []string{`"old.local/ns"`}},
