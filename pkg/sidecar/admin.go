@@ -23,7 +23,7 @@ func (a *adminServer) serve(ctx context.Context) error { return a.run(ctx, a.lis
 
 func (s *Sidecar) listenAdmin(ctx context.Context) (all []*adminServer, err error) {
 	a := admin.New(admin.Config{
-		Version: s.version, Ready: s.Pending, Metrics: s.recorder.Metrics(), Dump: s.dump, Facts: s.facts,
+		Version: s.version, Ready: s.waiting, Metrics: s.recorder.Metrics(), Dump: s.dump, Facts: s.facts,
 		Quit: s.stop, Level: s.level, Logger: s.logger,
 	})
 	for _, p := range []struct {

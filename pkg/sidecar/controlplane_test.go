@@ -114,6 +114,36 @@ func TestAStockIstiodIsMetWithWhatToDo(t *testing.T) {
 	}
 }
 
+func TestReadinessSaysWhyItWaits(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	nobody := ln.Addr().String()
+	ln.Close()
+	_, root := stockIstiod{}.start(t)
+	s, err := New(configured(func(c *Config) { c.Discovery.Address, c.Discovery.Root = nobody, root }), Options{Version: "test", Log: new(lockedBuffer)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.closeLogs()
+	if says := strings.Join(s.waiting(), ", "); strings.Contains(says, "control plane (") || !strings.Contains(says, "certificate (") {
+		t.Errorf("before anything was tried readiness says %s", says)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer cancel()
+	running.Go(func() { _ = s.xds.Run(ctx) })
+	for s.xds.Status().Error == "" {
+		time.Sleep(time.Millisecond)
+	}
+	says := s.waiting()
+	if !strings.HasPrefix(says[0], "control plane (not connected to "+nobody) || len(says) != len(s.Pending())+1 {
+		t.Errorf("readiness says %q", says)
+	}
+}
+
 func TestTheNameOfTheControlPlaneIsTheOneConfigured(t *testing.T) {
 	address, root := stockIstiod{}.start(t)
 	for name, wrong := range map[string]bool{"example.com": false, "istiod.istio-system.svc": true} {

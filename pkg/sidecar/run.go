@@ -7,12 +7,14 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/outrigger-mesh/outrigger/pkg/capture"
+	"github.com/outrigger-mesh/outrigger/pkg/xds"
 )
 
 // Options are what a sidecar is given beside its configuration.
@@ -164,11 +166,35 @@ func (s *Sidecar) serve(ctx, drain context.Context, g *errgroup.Group, l *listen
 	}
 }
 
+// waiting is Pending for who reads it, with what is known of why.
+func (s *Sidecar) waiting() []string {
+	waiting := s.Pending()
+	for i, what := range waiting {
+		if what == pendingCertificate {
+			waiting[i] += " (" + s.certificateState() + ")"
+		}
+	}
+	if len(s.store.Snapshot().Pending()) == 0 {
+		return waiting
+	}
+	for _, client := range []*xds.Client{s.policies, s.xds} {
+		if client == nil {
+			continue
+		}
+		if st := client.Status(); !st.Connected && st.Error != "" {
+			waiting = slices.Insert(waiting, 0, "control plane ("+planeState(client)+")")
+		}
+	}
+	return waiting
+}
+
+const pendingCertificate = "certificate"
+
 // Pending names what is missing before the sidecar can carry traffic.
 func (s *Sidecar) Pending() []string {
 	pending := s.store.Snapshot().Pending()
 	if _, err := s.source.SVID(); err != nil {
-		pending = append(pending, "certificate")
+		pending = append(pending, pendingCertificate)
 	}
 	if _, _, ok := s.crl.Lists(); !ok {
 		pending = append(pending, "certificate revocation list")
