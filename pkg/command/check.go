@@ -150,8 +150,12 @@ func (c *checker) document(d *manifest.Document) {
 	case !strings.HasPrefix(version, "outrigger.dev/"):
 		fmt.Fprintf(c.out, "%s: not for a sidecar, left alone\n", at)
 	default:
-		_, err := discovery.Read(d)
-		c.tell(at, errors.Join(err, c.twice(d, kind+" "+namespace+"/"+name)))
+		doc, err := discovery.Read(d)
+		err = errors.Join(err, c.twice(d, kind+" "+namespace+"/"+name))
+		c.tell(at, err)
+		if surprise := doc.Surprise(); err == nil && surprise != "" {
+			fmt.Fprintf(c.out, "%s: note: %s\n", at, surprise)
+		}
 	}
 }
 

@@ -44,6 +44,7 @@ func TestCheckSaysWhatIsWrongWithEachDocument(t *testing.T) {
 		says       string
 	}{
 		{"policy", goodPolicy, false, "policy.yaml:1: AgentPolicy tools/tools: good"},
+		{"allows-nothing", strings.Replace(goodPolicy, "Allow", "Deny", 1), false, "AgentPolicy tools/tools: note: no rule of it allows anything"},
 		{"typo", strings.Replace(goodPolicy, "action", "acton", 1), true, "typo.yaml:8"},
 		{"expression", strings.Replace(goodPolicy, "    mcp:", "    when: [\"nope(\"]\n    mcp:", 1), true, "when"},
 		{"filter", filter(goodPolicy), false, "EnvoyFilter tools/f with tools/tools: good"},

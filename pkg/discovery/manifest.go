@@ -3,6 +3,7 @@ package discovery
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -32,6 +33,24 @@ type Document struct {
 	TypeURL string        // what xDS calls resources of the kind
 	Name    string        // what xDS calls the resource
 	Message proto.Message // *policypb.AgentPolicy, *securitypb.Authorization or *workloadpb.Address
+}
+
+// Surprise is what of a document that is good may not be what its author meant; "" is nothing.
+func (doc *Document) Surprise() string {
+	p, ok := doc.Message.(*policypb.AgentPolicy)
+	if !ok || !speaksMCP(p.GetSpec()) {
+		return ""
+	}
+	for _, r := range p.GetSpec().GetRules() {
+		if r.GetAction() == policypb.Rule_Allow && r.GetMode() != policypb.Rule_AuditOnly {
+			return ""
+		}
+	}
+	return "no rule of it allows anything: on its MCP ports every call is denied that no other policy allows"
+}
+
+func speaksMCP(spec *policypb.AgentPolicySpec) bool {
+	return spec.GetAllMcpPorts() || slices.ContainsFunc(spec.GetPorts(), func(p *policypb.Port) bool { return p.GetProtocol() == policypb.Port_MCP })
 }
 
 // Read reads one document and checks it. The error is a join of
