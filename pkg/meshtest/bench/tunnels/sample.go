@@ -84,6 +84,9 @@ func (all series) err() error {
 	return nil
 }
 
+// measured tells whether there is a round, and none that failed.
+func (all series) measured() bool { return len(all) > 0 && all.err() == nil }
+
 // median is that of one value over the rounds; 0 if one failed.
 func (all series) median(value func(*sample) float64) float64 {
 	if all.err() != nil {
