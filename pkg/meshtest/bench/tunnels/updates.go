@@ -139,10 +139,18 @@ func RunUpdates(ctx context.Context, c Config, out io.Writer) error {
 	return nil
 }
 
-// A wave is one round.
+// A wave is one round. Updates begin before what is sampled, and end after it.
 type wave struct {
 	sample
 	outcome updates.Outcome
+}
+
+// updateRate is how many updates came each second; 0 if none was sent.
+func (w *wave) updateRate() float64 {
+	if w.outcome.Sending == 0 {
+		return 0
+	}
+	return float64(w.outcome.Updates) / w.outcome.Sending.Seconds()
 }
 
 func (f *flood) measure(ctx context.Context, name string, per int, out io.Writer) error {
@@ -172,30 +180,31 @@ func (f *flood) measure(ctx context.Context, name string, per int, out io.Writer
 func printWaves(out io.Writer, name string, ways []string, all map[string][]wave) error {
 	fmt.Fprintf(out, "\n%s\n", name)
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(w, "\tmessage p50\tp99\tp99 ÷ %s\tp99 ÷ %s\tupdate visible p50\tp99\tsidecar CPU/update\t\n", toNobody, toSink)
-	busy := func(way string) float64 {
-		return over(all[way], func(w *wave) time.Duration { return w.client.Total() })
-	}
+	fmt.Fprintf(w, "\tmessage p50\tp99\tp99 ÷ %s\tp99 ÷ %s\tupdates/s\tupdate visible p50\tp99\tsidecar CPU/update\t\n", toNobody, toSink)
+	cpu := func(w *wave) float64 { return w.client.Total().Seconds() / w.wall.Seconds() }
 	for _, way := range ways {
 		waves := all[way]
-		show := func(value func(w *wave) time.Duration) string { return span(over(waves, value)) }
-		perUpdate := 0.0
-		if way == toSidecar {
-			perUpdate = (busy(way) - busy(toNobody)) / float64(waves[0].outcome.Updates)
+		show := func(value func(w *wave) time.Duration) string {
+			return span(over(waves, func(w *wave) float64 { return value(w).Seconds() }))
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", way,
+		rate, perUpdate := over(waves, (*wave).updateRate), 0.0
+		if way == toSidecar && rate > 0 {
+			perUpdate = (over(waves, cpu) - over(all[toNobody], cpu)) / rate
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", way,
 			show(func(w *wave) time.Duration { return w.p50 }), show(func(w *wave) time.Duration { return w.p99 }),
-			times(rise(waves, all[toNobody])), times(rise(waves, all[toSink])),
+			times(rise(waves, all[toNobody])), times(rise(waves, all[toSink])), number(rate),
 			show(func(w *wave) time.Duration { return w.outcome.P50 }), show(func(w *wave) time.Duration { return w.outcome.P99 }),
 			span(perUpdate))
 	}
 	return w.Flush()
 }
 
-func over(waves []wave, value func(w *wave) time.Duration) float64 {
+// over is the median of a value over the rounds; 0 of none.
+func over(waves []wave, value func(w *wave) float64) float64 {
 	var all []float64
 	for i := range waves {
-		all = append(all, value(&waves[i]).Seconds())
+		all = append(all, value(&waves[i]))
 	}
 	return median(all)
 }

@@ -33,46 +33,62 @@ type content struct {
 }
 
 func encode(own []Own) (c content, err error) {
-	add := func(to encoded, version, name string, m *workloadpb.Address) encoded {
-		body, bad := anypb.New(m)
-		if bad != nil {
-			err = bad
-			return nil
+	add := func(to *encoded, version, name string, m *workloadpb.Address) {
+		if err == nil {
+			*to, err = appendResource(*to, version, name, m)
 		}
-		b, bad := proto.Marshal(&discoveryv3.Resource{Name: name, Version: version, Resource: body, Aliases: aliases(m)})
-		if bad != nil {
-			err = bad
-			return nil
-		}
-		return protowire.AppendBytes(protowire.AppendTag(to, fieldResources, protowire.BytesType), b)
 	}
 	for _, o := range own {
-		a, bad := netip.ParseAddr(o.Address)
-		if bad != nil {
-			return c, bad
+		name, m, err := o.workload()
+		if err != nil {
+			return c, err
 		}
-		w := &workloadpb.Workload{
-			Uid: "Kubernetes//Pod/" + o.Namespace + "/" + o.Name, Name: o.Name, Namespace: o.Namespace, ServiceAccount: o.Name,
-			TrustDomain: o.TrustDomain, Addresses: [][]byte{a.AsSlice()}, TunnelProtocol: workloadpb.TunnelProtocol_HBONE,
-			ClusterId: "Kubernetes", CanonicalName: o.Name, WorkloadName: o.Name,
-		}
-		c.everything = add(c.everything, "own", w.Uid, &workloadpb.Address{Type: &workloadpb.Address_Workload{Workload: w}})
+		add(&c.everything, "own", name, m)
 	}
 	for i := range scale.Services {
 		name, m := scale.Service(i)
-		c.everything = add(c.everything, "s1", name, m)
+		add(&c.everything, "s1", name, m)
 	}
 	for i := range scale.Workloads {
 		name, m := scale.Workload(i, "v1")
-		c.everything = add(c.everything, "w1", name, m)
+		add(&c.everything, "w1", name, m)
 	}
 	for i := range 2 * scale.PerSecond {
 		turn := i / scale.PerSecond
 		revision := fmt.Sprint("v", 2+turn)
 		name, m := scale.Workload(i*7919%scale.Workloads, revision)
-		c.updates[turn] = append(c.updates[turn], add(nil, revision, name, m))
+		var update encoded
+		add(&update, revision, name, m)
+		c.updates[turn] = append(c.updates[turn], update)
 	}
 	return c, err
+}
+
+// workload is the one that the mesh knows, and the name of its resource.
+func (o *Own) workload() (string, *workloadpb.Address, error) {
+	a, err := netip.ParseAddr(o.Address)
+	if err != nil {
+		return "", nil, fmt.Errorf("workload %s: %w", o.Name, err)
+	}
+	w := &workloadpb.Workload{
+		Uid: "Kubernetes//Pod/" + o.Namespace + "/" + o.Name, Name: o.Name, Namespace: o.Namespace, ServiceAccount: o.Name,
+		TrustDomain: o.TrustDomain, Addresses: [][]byte{a.AsSlice()}, TunnelProtocol: workloadpb.TunnelProtocol_HBONE,
+		ClusterId: "Kubernetes", CanonicalName: o.Name, WorkloadName: o.Name,
+	}
+	return w.Uid, &workloadpb.Address{Type: &workloadpb.Address_Workload{Workload: w}}, nil
+}
+
+// appendResource adds a resource to those of a response.
+func appendResource(to encoded, version, name string, m *workloadpb.Address) (encoded, error) {
+	body, err := anypb.New(m)
+	if err != nil {
+		return nil, err
+	}
+	b, err := proto.Marshal(&discoveryv3.Resource{Name: name, Version: version, Resource: body, Aliases: aliases(m)})
+	if err != nil {
+		return nil, err
+	}
+	return protowire.AppendBytes(protowire.AppendTag(to, fieldResources, protowire.BytesType), b), nil
 }
 
 // aliases are what istiod adds: the addresses.

@@ -26,6 +26,7 @@ type Order struct {
 // they hold both ways.
 type Outcome struct {
 	Updates  int
+	Sending  time.Duration // how long it took to send them; longer than ordered if the stream is too slow
 	P50, P99 time.Duration // of what an update waited
 	Rejected string        // the last complaint, if there was one
 }
@@ -72,7 +73,7 @@ const patience = 10 * time.Second
 
 func (p *Plane) stream(s *stream, o Order) error {
 	s.mu.Lock()
-	s.took, s.rejected = nil, ""
+	s.took, s.rejected, s.sending = nil, "", 0
 	s.mu.Unlock()
 	interval := time.Second * time.Duration(o.Per) / scale.PerSecond
 	start := time.Now()
@@ -89,6 +90,9 @@ func (p *Plane) stream(s *stream, o Order) error {
 			return err
 		}
 	}
+	s.mu.Lock()
+	s.sending = max(o.For, time.Since(start))
+	s.mu.Unlock()
 	for end := time.Now().Add(patience); s.waiting() > 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			return fmt.Errorf("%d responses are not answered", s.waiting())
@@ -107,7 +111,7 @@ func (s *stream) outcome(o Order) Outcome {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	slices.Sort(s.took)
-	out := Outcome{Updates: len(s.took) * o.Per, Rejected: s.rejected}
+	out := Outcome{Updates: len(s.took) * o.Per, Sending: s.sending, Rejected: s.rejected}
 	if n := len(s.took); n > 0 {
 		out.P50, out.P99 = s.took[n/2], s.took[n*99/100]
 	}

@@ -50,6 +50,7 @@ type stream struct {
 	nonce    int
 	sent     map[string]time.Time // that no answer has come to, by nonce
 	took     []time.Duration      // until answers came, since the last order
+	sending  time.Duration        // of the last order
 	rejected string               // what the node complained of
 }
 
