@@ -240,8 +240,8 @@ func TestAnAuthorityOfSomebodyElseIsRefused(t *testing.T) {
 		authority string
 		status    int
 	}{
-		{netip.AddrPortFrom(m.AgentIP, 9000).String(), http.StatusBadRequest},
-		{"10.9.8.7:9000", http.StatusBadRequest},
+		{netip.AddrPortFrom(m.AgentIP, m.App.Port()).String(), http.StatusBadRequest},
+		{fmt.Sprint("10.9.8.7:", m.App.Port()), http.StatusBadRequest},
 		{netip.AddrPortFrom(m.ServerIP, 15008).String(), http.StatusServiceUnavailable},
 		{netip.AddrPortFrom(m.ServerIP, 9999).String(), http.StatusServiceUnavailable}, // nobody listens
 		{"elsewhere.tools.svc.cluster.local:80", http.StatusServiceUnavailable},
@@ -373,7 +373,7 @@ func TestADeclaredMCPPortWithoutAPolicyIsClosed(t *testing.T) {
 		}
 		return nil
 	})
-	if page, err := get("http://" + netip.AddrPortFrom(m.ServerIP, 15000).String() + "/"); err != nil || !strings.Contains(page, "closed port</th><td>9000: it speaks MCP") {
+	if page, err := get("http://" + netip.AddrPortFrom(m.ServerIP, 15000).String() + "/"); err != nil || !strings.Contains(page, fmt.Sprintf("closed port</th><td>%d: it speaks MCP", m.App.Port())) {
 		t.Errorf("the status page does not tell of the closed port: %v: %s", err, page)
 	}
 	before := server.Executed()

@@ -19,6 +19,7 @@ import (
 
 	"github.com/outrigger-mesh/outrigger/pkg/control"
 	"github.com/outrigger-mesh/outrigger/pkg/mesh"
+	"github.com/outrigger-mesh/outrigger/pkg/meshtest/free"
 	"github.com/outrigger-mesh/outrigger/pkg/sidecar"
 )
 
@@ -32,7 +33,6 @@ const (
 
 	hbonePort = 15008
 	readyPort = 15021
-	appPort   = 9000
 	patience  = 20 * time.Second
 )
 
@@ -93,7 +93,7 @@ func New(t testing.TB, c Config) *Mesh {
 	base := netip.AddrFrom4([4]byte{127, byte(20 + rand.IntN(200)), byte(rand.IntN(256)), 0}).As4()
 	at := func(last byte) netip.Addr { base[3] = last; return netip.AddrFrom4(base) }
 	m := &Mesh{
-		Dir: t.TempDir(), AgentIP: at(11), ServerIP: at(21), App: netip.AddrPortFrom(at(21), appPort), t: t, config: c,
+		Dir: t.TempDir(), AgentIP: at(11), ServerIP: at(21), App: netip.AddrPortFrom(at(21), appPort(t)), t: t, config: c,
 		Agent: netip.AddrPortFrom(at(11), 8080).String(), control: netip.AddrPortFrom(at(1), 15012).String(), status: netip.AddrPortFrom(at(1), 15014).String(),
 	}
 	if m.config.TTL == 0 {
@@ -123,6 +123,21 @@ func New(t testing.TB, c Config) *Mesh {
 	return m
 }
 
+// appPort is a port that nobody has, be it on all addresses, and that is not of those
+// that tests give to sidecars.
+func appPort(t testing.TB) uint16 {
+	t.Helper()
+	for {
+		ports, err := free.Ports(1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if port := uint16(ports[0]); port < 15000 || port >= 19000 {
+			return port
+		}
+	}
+}
+
 func (m *Mesh) stop() {
 	for _, s := range m.sidecars {
 		s.stop(m.t, "sidecar")
@@ -134,7 +149,7 @@ func (m *Mesh) stop() {
 // WritePolicy replaces the policy file, which the control plane watches.
 func (m *Mesh) WritePolicy(policy string) {
 	if strings.Contains(policy, "%d") {
-		policy = fmt.Sprintf(policy, appPort)
+		policy = fmt.Sprintf(policy, m.App.Port())
 	}
 	m.write("policy.yaml", policy)
 }
@@ -179,14 +194,14 @@ spec:
 `
 	return fmt.Sprintf(workload, "agent", "agents", m.AgentIP, "") +
 		fmt.Sprintf(workload, "server", namespace, m.ServerIP,
-			fmt.Sprintf("  services:\n    %s/%s: {ports: [{servicePort: %d, targetPort: %d}]}\n", namespace, Service, ServicePort, appPort)) +
+			fmt.Sprintf("  services:\n    %s/%s: {ports: [{servicePort: %d, targetPort: %d}]}\n", namespace, Service, ServicePort, m.App.Port())) +
 		fmt.Sprintf(`apiVersion: outrigger.dev/v1alpha1
 kind: Service
 metadata: {name: server, namespace: %s}
 spec:
   hostname: %s
   ports: [{servicePort: %d, targetPort: %d}]
-`, namespace, Service, ServicePort, appPort)
+`, namespace, Service, ServicePort, m.App.Port())
 }
 
 // StartControl starts the control plane.
@@ -238,7 +253,7 @@ func (m *Mesh) startSidecar(ns, account string, ip netip.Addr, forwards ...sidec
 		c.Inbound.App = m.config.AppAddress
 	}
 	if m.config.DeclareMCP && account == "server" {
-		c.Inbound.MCPPorts = []string{strconv.Itoa(appPort)}
+		c.Inbound.MCPPorts = []string{strconv.Itoa(int(m.App.Port()))}
 	}
 	c.Admin = sidecar.AdminConfig{Address: port(15000), Metrics: port(15020), Readiness: port(readyPort)}
 	c.Records = sidecar.RecordsConfig{AccessLog: m.file("access-" + account), Audit: m.Audit(account), Format: "json", Level: "warn"}

@@ -51,10 +51,10 @@ func newPolicyPlane(t *testing.T) *policyPlane {
 	return p
 }
 
-// write replaces what the plane serves.
-func (p *policyPlane) write(policy string) {
+// write replaces what the plane serves; %d is the port of the mesh's app.
+func (p *policyPlane) write(m *meshtest.Mesh, policy string) {
 	p.t.Helper()
-	replace(p.t, filepath.Join(p.dir, "config", "policy.yaml"), []byte(strings.ReplaceAll(policy, "%d", "9000")))
+	replace(p.t, filepath.Join(p.dir, "config", "policy.yaml"), []byte(strings.ReplaceAll(policy, "%d", fmt.Sprint(m.App.Port()))))
 }
 
 func (p *policyPlane) start() {
@@ -120,7 +120,6 @@ func permitting(name, tools string) string {
 // mesh's own says of agent policies is not asked for.
 func TestAgentPoliciesComeFromAPlaneOfTheirOwn(t *testing.T) {
 	p := newPolicyPlane(t)
-	p.write(permitting("of-the-plane", "echo"))
 	m := meshtest.New(t, meshtest.Config{Policy: permitting("of-the-mesh", "delete_repository"), WithoutControl: true, DeclareMCP: true, Adjust: p.serves("xds")})
 	serveMCP(t, m, &sample.Server{})
 	m.StartControl()
@@ -133,19 +132,20 @@ func TestAgentPoliciesComeFromAPlaneOfTheirOwn(t *testing.T) {
 	if _, err := sample.Connect(t.Context(), "http://"+m.Agent+"/mcp", "2025-11-25"); err == nil {
 		t.Fatal("a session was opened before any agent policy came")
 	}
+	p.write(m, permitting("of-the-plane", "echo"))
 	p.start()
 	m.WaitReady()
 	allows(t, m, "echo")
-	p.write(permitting("of-the-plane", "echo, get_repository"))
+	p.write(m, permitting("of-the-plane", "echo, get_repository"))
 	allows(t, m, "echo", "get_repository")
 	p.stop()
 	for range 3 {
 		allows(t, m, "echo", "get_repository")
 	}
-	p.write(permitting("of-the-plane", "get_repository"))
+	p.write(m, permitting("of-the-plane", "get_repository"))
 	p.start()
 	allows(t, m, "get_repository")
-	p.write("# nothing any more\n")
+	p.write(m, "# nothing any more\n")
 	m.Eventually(func() error {
 		a, err := sample.Connect(t.Context(), "http://"+m.Agent+"/mcp", "2025-11-25")
 		if err == nil {
@@ -161,16 +161,18 @@ func TestAgentPoliciesComeFromAPlaneOfTheirOwn(t *testing.T) {
 // as that is gone; policies of different names apply together.
 func TestTheMeshsPolicyGoesBeforeThePlanes(t *testing.T) {
 	p := newPolicyPlane(t)
-	p.write(permitting("one", "get_repository"))
+	m := meshtest.New(t, meshtest.Config{Policy: permitting("one", "echo"), WithoutControl: true, DeclareMCP: true, Adjust: p.serves("xds", "mesh")})
+	p.write(m, permitting("one", "get_repository"))
 	p.start()
-	m := meshtest.New(t, meshtest.Config{Policy: permitting("one", "echo"), DeclareMCP: true, Adjust: p.serves("xds", "mesh")})
+	m.StartControl()
+	m.WaitReady()
 	serveMCP(t, m, &sample.Server{})
 	allows(t, m, "echo")
 	m.WritePolicy("# nothing\n")
 	allows(t, m, "get_repository")
 	m.WritePolicy(permitting("two", "echo"))
 	allows(t, m, "get_repository", "echo")
-	p.write(strings.Replace(permitting("one", "echo"), "action: Allow", "action: Deny", 1))
+	p.write(m, strings.Replace(permitting("one", "echo"), "action: Allow", "action: Deny", 1))
 	m.WritePolicy(permitting("two", "echo, delete_repository"))
 	allows(t, m, "delete_repository")
 }

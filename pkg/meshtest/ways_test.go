@@ -221,10 +221,10 @@ func TestAWaypointIsNeverBypassed(t *testing.T) {
 	w := startWaypoint(t, m, at, "waypoint")
 	// The guarded service has an endpoint of its own at the server, besides the server's service.
 	guard := func(address netip.Addr, waypoint string) string {
-		return fmt.Sprintf(serviceDocument, "guarded", "{ports: [{servicePort: 80, targetPort: 9000}], addresses: [10.96.0.9]"+waypoint+"}") +
+		return fmt.Sprintf(serviceDocument, "guarded", fmt.Sprintf("{ports: [{servicePort: 80, targetPort: %d}], addresses: [10.96.0.9]%s}", m.App.Port(), waypoint)) +
 			fmt.Sprintf(workloadDocument, "guarded", fmt.Sprintf("{addresses: [%s], services: {tools/%s: {}}}", address, guarded))
 	}
-	app := announce(t, netip.AddrPortFrom(m.ServerIP.Next().Next(), 9000).String(), "bypassed").Addr()
+	app := announce(t, netip.AddrPortFrom(m.ServerIP.Next().Next(), m.App.Port()).String(), "bypassed").Addr()
 	const named = ", waypoint: tools/waypoint.tools.svc.cluster.local"
 	service := fmt.Sprintf(serviceDocument, "waypoint", "{ports: [{servicePort: 15008, targetPort: 15008}]}")
 	gateway := func(account, health string) string {
@@ -278,18 +278,7 @@ func TestAnOpenConnectionDoesNotStayBesideAWaypoint(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var echoing sync.WaitGroup
-	echoing.Go(func() {
-		for {
-			c, err := app.Accept()
-			if err != nil {
-				return
-			}
-			echoing.Go(func() { defer c.Close(); io.Copy(c, c) })
-		}
-	})
-	defer echoing.Wait()
-	defer app.Close()
+	serveEach(t, app, func(c net.Conn) { io.Copy(c, c) })
 	guard := func(ports, waypoint string) string {
 		return fmt.Sprintf(serviceDocument, "guarded", "{ports: ["+ports+"], addresses: [10.96.0.9]"+waypoint+"}") +
 			fmt.Sprintf(workloadDocument, "guarded", fmt.Sprintf("{addresses: [127.0.0.1], services: {tools/%s: {ports: [{servicePort: 80, targetPort: %d}]}}}", guarded, app.Addr().(*net.TCPAddr).Port))
