@@ -46,7 +46,16 @@ type echoApp struct{ accepted atomic.Int64 }
 func serveEcho(t *testing.T, m *meshtest.Mesh) *echoApp {
 	t.Helper()
 	a := &echoApp{}
-	ln := m.ListenApp()
+	serveEach(t, m.ListenApp(), func(c net.Conn) {
+		a.accepted.Add(1)
+		io.Copy(c, c)
+	})
+	return a
+}
+
+// serveEach serves each connection with f until the test ends, and takes over ln.
+func serveEach(t *testing.T, ln net.Listener, f func(net.Conn)) {
+	t.Helper()
 	var conns sync.WaitGroup
 	conns.Go(func() {
 		for {
@@ -54,15 +63,13 @@ func serveEcho(t *testing.T, m *meshtest.Mesh) *echoApp {
 			if err != nil {
 				return
 			}
-			a.accepted.Add(1)
 			conns.Go(func() {
 				defer c.Close()
-				io.Copy(c, c)
+				f(c)
 			})
 		}
 	})
 	t.Cleanup(func() { ln.Close(); conns.Wait() })
-	return a
 }
 
 // call opens a connection to the agent's sidecar and has a byte come back.

@@ -78,20 +78,7 @@ func announce(t *testing.T, address, name string) netip.AddrPort {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var conns sync.WaitGroup
-	conns.Go(func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			conns.Go(func() {
-				defer c.Close()
-				io.WriteString(c, name)
-			})
-		}
-	})
-	t.Cleanup(func() { ln.Close(); conns.Wait() })
+	serveEach(t, ln, func(c net.Conn) { io.WriteString(c, name) })
 	return netip.MustParseAddrPort(ln.Addr().String())
 }
 
