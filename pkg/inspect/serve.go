@@ -19,7 +19,7 @@ type server struct {
 	handler Handler
 	caller  string                   // for the app, if it was verified
 	leave   context.CancelCauseFunc  // the downstream is gone
-	current atomic.Pointer[Exchange] // of HTTP/1
+	current atomic.Pointer[Exchange] // of HTTP/1; nil between exchanges
 	first   error                    // the first exchange that went wrong
 	broken  bool                     // a response was begun and not completed
 }
@@ -204,7 +204,10 @@ func (r *requestBody) bodyEnds() { r.s.watch.arm() }
 func (s *server) exchange(ctx context.Context, in *incoming) (again bool, err error) {
 	s.in.release()
 	s.current.Store(&in.exchange)
-	defer in.exchange.settle()
+	defer func() {
+		s.current.Store(nil) // which others use next
+		in.exchange.settle()
+	}()
 	if in.body.complete() {
 		s.watch.arm()
 	}
