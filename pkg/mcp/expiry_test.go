@@ -13,7 +13,6 @@ import (
 // A stream that stands for what is to come ends with the token it was opened with, in
 // both eras; that of a call ends with its answer.
 func TestAStandingStreamEndsWithItsToken(t *testing.T) {
-	meta := `"_meta":{"` + metaVersion + `":"` + rev2607 + `","` + metaClientInfo + `":{"name":"t","version":"1"},"` + metaCapabilities + `":{}}`
 	modern := func(method string) []string { return []string{versionHeader + ": " + rev2607, "Mcp-Method: " + method} }
 	const late = `data: {"jsonrpc":"2.0","id":7,"result":{}}` + "\n\n"
 	for _, c := range []struct {
@@ -23,8 +22,8 @@ func TestAStandingStreamEndsWithItsToken(t *testing.T) {
 		code               int // of the error in the stream; 0: none
 	}{
 		{"the stream of a session", "GET", "", []string{sessionHeader + ": s"}, time.Hour + 30*time.Second, 0},
-		{"a subscription", "POST", rpc("7", "subscriptions/listen", `{"notifications":{"toolsListChanged":true},`+meta+`}`), modern("subscriptions/listen"), time.Hour + 30*time.Second, codeRefused},
-		{"a call", "POST", rpc("7", "tools/call", `{"name":"slow",`+meta+`}`), append(modern("tools/call"), "Mcp-Name: slow"), 2 * time.Hour, 0},
+		{"a subscription", "POST", rpc("7", "subscriptions/listen", `{"notifications":{"toolsListChanged":true},`+metaOfClient+`}`), modern("subscriptions/listen"), time.Hour + 30*time.Second, codeRefused},
+		{"a call", "POST", rpc("7", "tools/call", `{"name":"slow",`+metaOfClient+`}`), append(modern("tools/call"), "Mcp-Name: slow"), 2 * time.Hour, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
