@@ -138,7 +138,7 @@ func TestServerRequestsAreAuthorized(t *testing.T) {
 	for _, r := range rs {
 		allowed[r.MCP.Method] = r.Decision.Allowed
 	}
-	if len(rs) != 9 || allowed["sampling/createMessage"] || !allowed["elicitation/create"] || rs[7].MCP.Method != "elicitation/create" {
+	if sampling, recorded := allowed["sampling/createMessage"]; len(rs) != 9 || sampling || !recorded || !allowed["elicitation/create"] || rs[7].MCP.Method != "elicitation/create" {
 		t.Errorf("recorded %+v", rs)
 	}
 }
@@ -171,10 +171,17 @@ func TestADenialDoesNotHoldTheStreamUp(t *testing.T) {
 		if a := h.do(x); a.body != event(result1) || time.Since(began) != answerTime {
 			t.Errorf("after %v the client has %q", time.Since(began), a.body)
 		}
-		for _, r := range h.records()[2:] {
-			if r.MCP.Method == "sampling/createMessage" && !strings.Contains(r.Decision.Reason, "could not be told") {
+		untold := 0
+		for _, r := range h.records() {
+			if r.MCP.Method != "sampling/createMessage" {
+				continue
+			}
+			if untold++; !strings.Contains(r.Decision.Reason, "could not be told") {
 				t.Errorf("recorded %+v", r)
 			}
+		}
+		if untold != 3 {
+			t.Errorf("%d denials are recorded", untold)
 		}
 	})
 }
