@@ -10,6 +10,7 @@ import (
 	"context"
 	"io"
 	"net"
+	"net/netip"
 
 	"github.com/outrigger-mesh/outrigger/pkg/mesh"
 	"github.com/outrigger-mesh/outrigger/pkg/policy"
@@ -77,6 +78,21 @@ type Conversation struct {
 	Port        policy.Port
 	Record      *telemetry.Connection
 	ClientCert  string // inbound: the value of ClientCertHeader; empty for none
+}
+
+// A Caller is who is at the other end of a conversation: the workload that it proved to
+// be or, if it proved nothing, the address that it came from.
+type Caller struct {
+	Principal mesh.Principal
+	Address   netip.Addr // only without a Principal; IPv4 is unmapped
+}
+
+// Caller is the conversation's caller.
+func (c *Conversation) Caller() Caller {
+	if c.Source.IsZero() {
+		return Caller{Address: c.Connection.SourceAddr.Addr().Unmap()}
+	}
+	return Caller{Principal: c.Source}
 }
 
 // An Exchange is one request and what is known about it. One exchange uses one

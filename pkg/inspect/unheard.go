@@ -3,11 +3,8 @@ package inspect
 import (
 	"errors"
 	"io"
-	"net/netip"
 	"sync"
 	"time"
-
-	"github.com/outrigger-mesh/outrigger/pkg/mesh"
 )
 
 // Unheard bounds exchanges that go on after their downstream has gone, because to
@@ -21,31 +18,18 @@ type Unheard struct {
 	Total     int           // of all callers; 0 means 1024
 
 	mu      sync.Mutex // guards what follows
-	callers map[unheardCaller]int
+	callers map[Caller]int
 	total   int
 }
 
-// An unheardCaller is a workload or, if it proved nothing, an address.
-type unheardCaller struct {
-	principal mesh.Principal
-	address   netip.Addr
-}
-
-func unheardCallerOf(c *Conversation) unheardCaller {
-	if c.Source.IsZero() {
-		return unheardCaller{address: c.Connection.SourceAddr.Addr()}
-	}
-	return unheardCaller{principal: c.Source}
-}
-
-func (u *Unheard) enter(who unheardCaller) bool {
+func (u *Unheard) enter(who Caller) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.total >= or(u.Total, 1024) || u.callers[who] >= or(u.PerCaller, 64) {
 		return false
 	}
 	if u.callers == nil {
-		u.callers = map[unheardCaller]int{}
+		u.callers = map[Caller]int{}
 	}
 	u.callers[who]++
 	u.total++
@@ -59,7 +43,7 @@ func (u *Unheard) Count() int {
 	return u.total
 }
 
-func (u *Unheard) leave(who unheardCaller) {
+func (u *Unheard) leave(who Caller) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.total--
@@ -122,7 +106,7 @@ func (x *Exchange) outlives(cut func(error)) bool {
 	if a.state != listenedTo {
 		return a.state == goesOn
 	}
-	if a.limit == nil || !a.limit.enter(unheardCallerOf(x.Conversation)) {
+	if a.limit == nil || !a.limit.enter(x.Caller()) {
 		a.state = hasNoPlace
 		return false
 	}
@@ -138,7 +122,7 @@ func (x *Exchange) settle() {
 	defer a.mu.Unlock()
 	if a.state == goesOn {
 		a.timer.Stop()
-		a.limit.leave(unheardCallerOf(x.Conversation))
+		a.limit.leave(x.Caller())
 	}
 	a.state, a.limit, a.cut = hasNoPlace, nil, nil
 }

@@ -164,10 +164,10 @@ func TestWhatGoesOnWithoutADownstreamIsBounded(t *testing.T) {
 			a.bytes = 64 << 20
 			d := open(t, start(t, a.serve), Config{Layers: []Layer{goingOn(c.limit, unheard)}})
 			if c.full {
-				if !c.limit.enter(unheardCallerOf(&Conversation{})) {
+				if !c.limit.enter(Caller{}) {
 					t.Fatal("there is no place at all")
 				}
-				defer c.limit.leave(unheardCallerOf(&Conversation{}))
+				defer c.limit.leave(Caller{})
 			}
 			a.leave(t, client, d.addr, true)
 			if c.limit.Bytes > 0 {

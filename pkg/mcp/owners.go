@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"sync"
 
+	"github.com/outrigger-mesh/outrigger/pkg/inspect"
 	"github.com/outrigger-mesh/outrigger/pkg/policy"
 )
 
@@ -16,7 +17,7 @@ const maxHandles = 4096
 type owners struct {
 	mu      sync.Mutex // guards what follows
 	of      map[handle]grant
-	handles map[holder][]handle // of their owners, in order
+	handles map[inspect.Caller][]handle // of their owners, in order
 }
 
 // A handle is what a server calls something, or a digest of that.
@@ -40,7 +41,7 @@ type grant struct {
 }
 
 func newOwners() *owners {
-	return &owners{of: map[handle]grant{}, handles: map[holder][]handle{}}
+	return &owners{of: map[handle]grant{}, handles: map[inspect.Caller][]handle{}}
 }
 
 // taskHandle is a task's handle.

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/outrigger-mesh/outrigger/pkg/inspect"
 	"github.com/outrigger-mesh/outrigger/pkg/mesh"
 	"github.com/outrigger-mesh/outrigger/pkg/policy"
 )
@@ -38,7 +39,7 @@ type sessionKey struct {
 // A session is a legacy MCP session: it belongs to who opened it.
 type session struct {
 	key    sessionKey
-	holder holder
+	holder inspect.Caller
 
 	mu       sync.Mutex // guards what follows
 	caller   caller     // its token's subject is that of the first token that it was used with
@@ -55,25 +56,15 @@ type session struct {
 	marks  []string // of an endpoint
 }
 
-// A holder is the workload that something belongs to or, of a connection on which nobody
-// proved who it is, the address that it came from.
-type holder struct {
-	principal mesh.Principal
-	address   netip.Addr // only without a principal
-}
-
 // A caller is whom sessions and handles belong to: the workload and, where
 // a token was validated, on whose behalf it speaks.
 type caller struct {
-	holder
+	holder          inspect.Caller
 	issuer, subject string // "" without a token
 }
 
 func (e *exchange) caller() caller {
-	c := caller{holder: holder{principal: e.x.Source}}
-	if e.x.Source.IsZero() {
-		c.address = e.x.Connection.SourceAddr.Addr().Unmap()
-	}
+	c := caller{holder: e.x.Caller()}
 	if e.token != nil {
 		c.issuer, c.subject = e.token.Issuer, e.token.Subject
 	}

@@ -77,7 +77,7 @@ func TestSessionsAreBounded(t *testing.T) {
 	now := time.Now()
 	s := newSessions(Config{Sessions: 10, SessionsPerCaller: 4}.withDefaults())
 	of := func(i int) caller {
-		return caller{holder: holder{principal: mesh.NewPrincipal("td", "ns", fmt.Sprint("sa", i))}}
+		return caller{holder: inspect.Caller{Principal: mesh.NewPrincipal("td", "ns", fmt.Sprint("sa", i))}}
 	}
 	key := func(c, i int) sessionKey { return sessionKey{id: fmt.Sprint(c, "-", i)} }
 	for c := range 2 {
@@ -105,12 +105,12 @@ func TestSessionsAreBounded(t *testing.T) {
 
 func TestOneCallerCannotPushOutAnothersHandles(t *testing.T) {
 	o := newOwners()
-	o.give(handle{id: "mine"}, grant{owner: owner{caller: caller{holder: holder{principal: planner}}}})
+	o.give(handle{id: "mine"}, grant{owner: owner{caller: caller{holder: inspect.Caller{Principal: planner}}}})
 	for i := range maxHandles + 10 {
-		o.give(handle{id: fmt.Sprint(i)}, grant{owner: owner{caller: caller{holder: holder{principal: stealer}}}})
+		o.give(handle{id: fmt.Sprint(i)}, grant{owner: owner{caller: caller{holder: inspect.Caller{Principal: stealer}}}})
 	}
-	o.give(handle{id: "mine"}, grant{owner: owner{caller: caller{holder: holder{principal: stealer}}}})
-	if o.may(handle{id: "mine"}, owner{caller: caller{holder: holder{principal: stealer}}}) || !o.may(handle{id: "mine"}, owner{caller: caller{holder: holder{principal: planner}}}) || len(o.of) != maxHandles+1 {
+	o.give(handle{id: "mine"}, grant{owner: owner{caller: caller{holder: inspect.Caller{Principal: stealer}}}})
+	if o.may(handle{id: "mine"}, owner{caller: caller{holder: inspect.Caller{Principal: stealer}}}) || !o.may(handle{id: "mine"}, owner{caller: caller{holder: inspect.Caller{Principal: planner}}}) || len(o.of) != maxHandles+1 {
 		t.Errorf("%d handles", len(o.of))
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"container/list"
 	"sync"
 	"time"
+
+	"github.com/outrigger-mesh/outrigger/pkg/inspect"
 )
 
 // sessions are all that are remembered.
@@ -13,15 +15,15 @@ type sessions struct {
 
 	mu      sync.Mutex // guards what follows
 	all     map[sessionKey]*session
-	swept   time.Time                // when the idle ones were looked for
-	callers map[holder]*list.List    // of *session, the longest unused first
-	marks   map[place]map[string]int // of open endpoints, and how many have each
+	swept   time.Time                     // when the idle ones were looked for
+	callers map[inspect.Caller]*list.List // of *session, the longest unused first
+	marks   map[place]map[string]int      // of open endpoints, and how many have each
 }
 
 func newSessions(c Config) *sessions {
 	return &sessions{
 		limit: c.Sessions, perCaller: c.SessionsPerCaller, idle: c.SessionIdle,
-		all: map[sessionKey]*session{}, callers: map[holder]*list.List{}, marks: map[place]map[string]int{},
+		all: map[sessionKey]*session{}, callers: map[inspect.Caller]*list.List{}, marks: map[place]map[string]int{},
 	}
 }
 
@@ -122,7 +124,7 @@ func (t *sessions) remove(s *session) {
 	t.drop(s.holder, own)
 }
 
-func (t *sessions) drop(who holder, own *list.List) {
+func (t *sessions) drop(who inspect.Caller, own *list.List) {
 	if own.Len() == 0 {
 		delete(t.callers, who)
 	}
