@@ -177,8 +177,8 @@ func TestWhatGoesOnWithoutADownstreamIsBounded(t *testing.T) {
 			if err := <-a.ended; err == nil {
 				t.Errorf("%s: the app wrote everything", c.name)
 			}
-			if <-unheard == c.full && c.full {
-				t.Errorf("%s: the exchange found a place", c.name)
+			if found := <-unheard; found == c.full {
+				t.Errorf("%s: the exchange found a place: %v", c.name, found)
 			}
 		})
 	}
