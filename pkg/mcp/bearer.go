@@ -62,13 +62,12 @@ func (e *exchange) validate(ctx context.Context, raw string) (*token.Token, erro
 }
 
 // hasQueryToken tells whether a query has an access token (RFC 6750 §2.3), which
-// logs would keep. Servers differ in what separates parameters.
+// logs would keep.
 func hasQueryToken(query string) bool {
 	if query == "" {
 		return false
 	}
-	for parameter := range strings.FieldsFuncSeq(query, func(r rune) bool { return r == '&' || r == ';' }) {
-		name, _, _ := strings.Cut(parameter, "=")
+	for name := range parameterNames(query) {
 		if plain, err := url.QueryUnescape(name); err != nil || strings.EqualFold(plain, "access_token") {
 			return true
 		}

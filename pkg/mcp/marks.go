@@ -1,6 +1,7 @@
 package mcp
 
 import (
+	"iter"
 	"net/url"
 	"strings"
 )
@@ -41,14 +42,25 @@ func marksOf(target, asked string) (marks []string) {
 // parameters are the names in a query without what servers fold, drop or take for a
 // subscript: letters and digits, in lower case.
 func parameters(query string) (names []string) {
-	for parameter := range strings.FieldsFuncSeq(query, func(r rune) bool { return r == '&' || r == ';' }) {
-		name, _, _ := strings.Cut(parameter, "=")
+	for name := range parameterNames(query) {
 		if plain, err := url.QueryUnescape(name); err == nil {
 			plain = strings.Map(foldName, plain)
 			names = append(names, plain[:min(len(plain), maxMark)])
 		}
 	}
 	return names
+}
+
+// parameterNames are the names in a query, as written. Servers differ in what separates
+// parameters.
+func parameterNames(query string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for parameter := range strings.FieldsFuncSeq(query, func(r rune) bool { return r == '&' || r == ';' }) {
+			if name, _, _ := strings.Cut(parameter, "="); !yield(name) {
+				return
+			}
+		}
+	}
 }
 
 func foldName(r rune) rune {
