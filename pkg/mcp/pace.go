@@ -31,12 +31,6 @@ func (p *pace) take(ctx context.Context) error {
 		return nil
 	}
 	// Some at once are cheaper than each by itself.
-	wait := time.NewTimer(time.Duration(float64(time.Second) * (1 - p.left + burst/50) / burst))
-	defer wait.Stop()
-	select {
-	case <-wait.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	wait(ctx, time.Duration(float64(time.Second)*(1-p.left+burst/50)/burst), nil)
+	return ctx.Err()
 }
