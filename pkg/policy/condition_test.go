@@ -31,6 +31,9 @@ func TestConditions(t *testing.T) {
 		{[]string{`mcp.tool.arguments.n`, `true`}, ``, false, false}, // rejected, see below
 		{[]string{`mcp.tool.arguments.n == 1`}, `{"n":1`, false, true},
 		{[]string{`mcp.tool.arguments.l.all(a, mcp.tool.arguments.l.all(b, mcp.tool.arguments.l.all(c, a + b + c > 0)))`}, `{"l":[` + numbers(200) + `]}`, false, true},
+		{[]string{`mcp.tool.arguments.all(name, true)`}, `{"a":{"b":1,"b":2}}`, false, true},
+		{[]string{`mcp.tool.arguments == {"a": 1}`}, `{"a":{"b":1,"b":2}}`, false, true},
+		{[]string{`type(mcp.tool.arguments.a) == map`, `mcp.tool.arguments.a.exists(name, true)`}, `{"a":{"b":{"c":1,"c":2}}}`, false, true},
 		// false beats what cannot be evaluated, wherever it stands.
 		{[]string{`mcp.tool.arguments.gone == "a"`, `mcp.tool.name == "y"`}, "{}", false, false},
 		{[]string{`mcp.tool.name == "y"`, `mcp.tool.arguments.gone == "a"`}, "{}", false, false},
