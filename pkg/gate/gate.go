@@ -66,16 +66,27 @@ func (g *Gate) newOrigin() *origin {
 	return &origin{conns: NewBucket(g.config.PerSecond, 2*g.config.PerSecond)}
 }
 
+// A Bound is one of those in Config, and says what was too much.
+type Bound string
+
+// The bounds, named as in Config.
+const (
+	PerSecond Bound = "too many connections a second from one address"
+	AtOnce    Bound = "too many connections at once from one address"
+	Total     Bound = "too many connections at once"
+	Strangers Bound = "too many connections a second from addresses that opened no tunnel in ten minutes"
+)
+
 // A TooManyError is a connection that an address may not make now.
 type TooManyError struct {
-	From   netip.Addr
-	Reason string
-	Tell   bool // nobody was told lately of another of this address
-	More   int  // refused since, and not told of
+	From  netip.Addr
+	Bound Bound
+	Tell  bool // nobody was told lately of another of this address
+	More  int  // refused since, and not told of
 }
 
 func (e *TooManyError) Error() string {
-	return fmt.Sprintf("%s: %v (and %d more since this was last told)", e.Reason, e.From, e.More)
+	return fmt.Sprintf("%s: %v (and %d more since this was last told)", e.Bound, e.From, e.More)
 }
 
 // Enter counts a connection that begins; leave is its end. An error is a *TooManyError.
@@ -88,13 +99,13 @@ func (g *Gate) Enter(from netip.Addr) (leave func(), err error) {
 	s := g.origin(from)
 	switch {
 	case g.config.Total > 0 && g.inside >= g.config.Total:
-		return nil, s.refuse(from, "too many connections at once")
+		return nil, s.refuse(from, Total)
 	case s.inside >= g.config.AtOnce:
-		return nil, s.refuse(from, "too many connections at once from one address")
+		return nil, s.refuse(from, AtOnce)
 	case !g.knows(s):
-		return nil, s.refuse(from, "too many connections a second from addresses that opened no tunnel in ten minutes")
+		return nil, s.refuse(from, Strangers)
 	case g.config.PerSecond > 0 && !s.conns.Spend(1):
-		return nil, s.refuse(from, "too many connections a second from one address")
+		return nil, s.refuse(from, PerSecond)
 	}
 	s.inside++
 	g.inside++
@@ -137,8 +148,8 @@ func (g *Gate) Welcome(from netip.Addr) {
 
 // refuse tells of a refusal, but not of each: a flood of connections shall not
 // become one of records.
-func (s *origin) refuse(from netip.Addr, reason string) error {
-	e := &TooManyError{From: from, Reason: reason, More: s.refused}
+func (s *origin) refuse(from netip.Addr, bound Bound) error {
+	e := &TooManyError{From: from, Bound: bound, More: s.refused}
 	if now := time.Now(); now.Sub(s.told) >= tellPause {
 		s.told, s.refused, e.Tell = now, 0, true
 		return e

@@ -125,7 +125,10 @@ func newBudget(l Limits, peer *peerBudget) *budget {
 	}
 }
 
-func calm(reason string) error { return &connError{http2.ErrCodeEnhanceYourCalm, reason} }
+// calm is the end of a connection whose peer has spent more than a setting allows.
+func calm(reason, setting string) error {
+	return &connError{http2.ErrCodeEnhanceYourCalm, reason + ": " + raise(setting)}
+}
 
 // isAbuse tells whether a connection ended because its peer costs too much.
 func isAbuse(err error) bool {
@@ -136,7 +139,7 @@ func isAbuse(err error) bool {
 // noise pays for a frame that carries nothing.
 func (b *budget) noise(cost int) error {
 	if !b.frames.Spend(cost) || !b.peer.spend(noiseOfPeer, cost) {
-		return calm("too many frames that carry nothing")
+		return calm("too many frames that carry nothing", "--tunnel-noise-per-second")
 	}
 	b.haste += cost
 	return nil
@@ -181,7 +184,7 @@ func (b *budget) reset(useful bool) error {
 // those it makes us send are one.
 func (b *budget) refusal() error {
 	if !b.resets.Spend(1) || !b.peer.spend(resetsOfPeer, 1) {
-		return calm("too many streams that are reset")
+		return calm("too many streams that are reset", "--tunnel-resets-per-second")
 	}
 	b.haste += hasteOfReset
 	return nil

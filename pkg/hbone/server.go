@@ -260,7 +260,7 @@ func (s *Server) handshake(ctx context.Context, raw net.Conn) (*identity.Conn, e
 		defer func() { <-s.handshakes }()
 	default:
 		raw.Close()
-		return nil, errors.New("too many handshakes at once")
+		return nil, fmt.Errorf("%d handshakes are going on, as many as there may be at once", maxHandshakes)
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.config.HandshakeTimeout)
 	defer cancel()
@@ -268,9 +268,11 @@ func (s *Server) handshake(ctx context.Context, raw net.Conn) (*identity.Conn, e
 }
 
 func (s *Server) refused(raw net.Conn, err error) {
-	var tooMany *gate.TooManyError
-	if errors.As(err, &tooMany) && !tooMany.Tell {
-		return
+	if tooMany, ok := errors.AsType[*gate.TooManyError](err); ok {
+		if !tooMany.Tell {
+			return
+		}
+		err = fmt.Errorf("%w: %s", err, raiseOfGate(tooMany.Bound))
 	}
 	if s.config.Refused != nil {
 		s.config.Refused(addrPort(raw.RemoteAddr()), err)
@@ -287,10 +289,10 @@ func (s *Server) admit(p *identity.Peer) (*peerBudget, error) {
 		s.peers[p.Principal] = b
 	}
 	if b.conns >= s.config.Limits.ConnsPerPeer {
-		return nil, fmt.Errorf("%s has %d connections already", p.Principal, b.conns)
+		return nil, fmt.Errorf("%s has %d connections already: %s", p.Principal, b.conns, raise("--tunnel-conns-per-peer"))
 	}
 	if !b.spend(connsOfPeer, 1) {
-		return nil, fmt.Errorf("%s makes more than %d connections a second", p.Principal, s.config.Limits.ConnsPerSecond)
+		return nil, fmt.Errorf("%s makes more than %d connections a second: %s", p.Principal, s.config.Limits.ConnsPerSecond, raiseOfGate(gate.PerSecond))
 	}
 	b.conns++
 	return b, nil
