@@ -85,6 +85,9 @@ const (
 	// costOfWake is what a stream costs that a changed setting lets go on, likewise. A
 	// peer may still let all of its streams go on twice at once.
 	costOfWake = 24
+	// wasteAtOnce is how many seconds' worth of noise and of resets may come at once, and
+	// ofPeer how much more of them all connections of an identity may send.
+	wasteAtOnce, ofPeer = 5, 4
 	// opensAtOnce is how many seconds' worth of tunnels may come to nothing at once.
 	opensAtOnce = 1
 	// costOfUseless is how many connections one counts as that carried no tunnel:
@@ -119,8 +122,8 @@ type budget struct {
 func newBudget(l Limits, peer *peerBudget) *budget {
 	return &budget{
 		limits: l,
-		frames: gate.NewBucket(l.NoisePerSecond, 5*l.NoisePerSecond),
-		resets: gate.NewBucket(l.ResetsPerSecond, 5*l.ResetsPerSecond),
+		frames: gate.NewBucket(l.NoisePerSecond, wasteAtOnce*l.NoisePerSecond),
+		resets: gate.NewBucket(l.ResetsPerSecond, wasteAtOnce*l.ResetsPerSecond),
 		peer:   peer,
 	}
 }
@@ -208,7 +211,7 @@ func (b *budget) rest() {
 	due := min(b.haste/restAfter, longestRest)
 	b.haste = 0
 	l := &b.limits
-	if b.frames.Level() < 3*5*l.NoisePerSecond/4 || b.resets.Level() < 3*5*l.ResetsPerSecond/4 || b.hasty() {
+	if b.frames.Level() < 3*wasteAtOnce*l.NoisePerSecond/4 || b.resets.Level() < 3*wasteAtOnce*l.ResetsPerSecond/4 || b.hasty() {
 		time.Sleep(time.Duration(due) * restTime)
 	}
 }
@@ -247,8 +250,8 @@ type peerBudget struct {
 
 func newPeerBudget(l Limits) *peerBudget {
 	return &peerBudget{limits: l, buckets: [bucketsOfPeer]gate.Bucket{
-		noiseOfPeer:  gate.NewBucket(4*l.NoisePerSecond, 20*l.NoisePerSecond),
-		resetsOfPeer: gate.NewBucket(4*l.ResetsPerSecond, 20*l.ResetsPerSecond),
+		noiseOfPeer:  gate.NewBucket(ofPeer*l.NoisePerSecond, ofPeer*wasteAtOnce*l.NoisePerSecond),
+		resetsOfPeer: gate.NewBucket(ofPeer*l.ResetsPerSecond, ofPeer*wasteAtOnce*l.ResetsPerSecond),
 		opensOfPeer:  gate.NewBucket(l.OpensPerSecond, opensAtOnce*l.OpensPerSecond),
 		connsOfPeer:  gate.NewBucket(l.ConnsPerSecond, 2*l.ConnsPerSecond),
 	}}
