@@ -77,7 +77,7 @@ func (p *plainReader) read(uid string, b []byte) *mesh.Workload {
 		switch number {
 		case fieldUID:
 			w.UID = uid
-			return string(v.bytes) == uid
+			return string(v.bytes) == uid && utf8.Valid(v.bytes)
 		case fieldName:
 			return p.name(w, uid, v)
 		case fieldAddresses:

@@ -4,6 +4,7 @@ import (
 	"reflect"
 	"testing"
 
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/outrigger-mesh/outrigger/pkg/mesh"
@@ -48,6 +49,18 @@ func TestPlainWorkloadsAreReadLikeAllOthers(t *testing.T) {
 		in := plainWorkload()
 		c.change(in)
 		compareReaders(t, name, in.Uid, encoded(t, addressOf(in)), c.plain)
+	}
+}
+
+func TestPlainTextIsUTF8(t *testing.T) {
+	const bad = "a\xff"
+	for what, uid := range map[string]string{"all of it": "u", "the uid": bad} {
+		var message []byte
+		for number, text := range map[protowire.Number]string{fieldUID: uid, fieldNamespace: "tools"} {
+			message = protowire.AppendString(protowire.AppendTag(message, number, protowire.BytesType), text)
+		}
+		data := protowire.AppendBytes(protowire.AppendTag(nil, fieldWorkload, protowire.BytesType), message)
+		compareReaders(t, what, uid, data, uid != bad)
 	}
 }
 
