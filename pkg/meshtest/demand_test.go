@@ -191,11 +191,13 @@ func TestAFirstConnectionWaitsForItsOwnLookupOnly(t *testing.T) {
 	}
 	const askers = 5
 	got := make(chan answer, askers)
+	var asking sync.WaitGroup
+	defer asking.Wait() // ask has a limit
 	for range askers {
-		go func() {
+		asking.Go(func() {
 			text, err := ask(m, 8081)
 			got <- answer{text, err}
-		}()
+		})
 	}
 	m.Eventually(func() error {
 		if slow.count("slow") == 0 {
