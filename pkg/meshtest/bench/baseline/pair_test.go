@@ -15,6 +15,7 @@ import (
 
 	"github.com/outrigger-mesh/outrigger/pkg/authority"
 	"github.com/outrigger-mesh/outrigger/pkg/mesh"
+	"github.com/outrigger-mesh/outrigger/pkg/meshtest/free"
 )
 
 // certify writes what both sides of a pair need.
@@ -44,10 +45,39 @@ func certify(t *testing.T, server netip.Addr) string {
 	return dir
 }
 
-// network is loopback addresses that nobody else is likely to use.
-func network() func(last byte) netip.Addr {
+// A stage is an app and the two sides of a pair, on addresses that nobody else is
+// likely to use.
+type stage struct {
+	app, server, front string
+	serverIP           netip.Addr
+	run                func(all ...func(context.Context) error)
+}
+
+// newStage begins a stage; what it runs ends when the returned function is called.
+func newStage(t *testing.T) (s stage, end func()) {
+	t.Helper()
+	port, err := free.Ports(1)
+	if err != nil {
+		t.Fatal(err)
+	}
 	base := [4]byte{127, byte(60 + rand.IntN(160)), byte(rand.IntN(256)), 0}
-	return func(last byte) netip.Addr { base[3] = last; return netip.AddrFrom4(base) }
+	at := func(last byte) netip.AddrPort {
+		base[3] = last
+		return netip.AddrPortFrom(netip.AddrFrom4(base), uint16(port[0]))
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	s = stage{app: at(1).String(), server: at(2).String(), front: at(3).String(), serverIP: at(2).Addr()}
+	s.run = func(all ...func(context.Context) error) {
+		for _, one := range all {
+			running.Go(func() {
+				if err := one(ctx); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
+	return s, func() { cancel(); running.Wait() }
 }
 
 // await dials until somebody listens.
@@ -67,33 +97,20 @@ func await(t *testing.T, address string) net.Conn {
 func TestEachPairCarriesBytesBothWays(t *testing.T) {
 	for _, kind := range []string{Raw, TLS, XNet, XNetDirect} {
 		t.Run(kind, func(t *testing.T) {
-			at := network()
-			certs := certify(t, at(2))
-			app, server, front := at(1).String()+":9000", at(2).String()+":9000", at(3).String()+":9000"
-			ctx, cancel := context.WithCancel(context.Background())
-			var running sync.WaitGroup
-			defer running.Wait()
-			defer cancel()
-			for _, run := range []func() error{
-				func() error { return App(ctx, []string{app}) },
-				func() error {
-					return Run(ctx, Config{Kind: kind, Side: Server, Listen: server, App: app, Certs: certs})
+			s, end := newStage(t)
+			defer end()
+			certs := certify(t, s.serverIP)
+			s.run(func(ctx context.Context) error { return App(ctx, []string{s.app}) },
+				func(ctx context.Context) error {
+					return Run(ctx, Config{Kind: kind, Side: Server, Listen: s.server, App: s.app, Certs: certs})
 				},
-				func() error {
-					return Run(ctx, Config{Kind: kind, Side: Client, Listen: front, To: server, App: app, Certs: certs})
-				},
-			} {
-				running.Go(func() {
-					if err := run(); err != nil {
-						t.Error(err)
-					}
+				func(ctx context.Context) error {
+					return Run(ctx, Config{Kind: kind, Side: Client, Listen: s.front, To: s.server, App: s.app, Certs: certs})
 				})
-			}
-			for _, address := range []string{app, server} {
+			for _, address := range []string{s.app, s.server} {
 				await(t, address).Close()
 			}
-			c := await(t, front)
-			defer cancel()
+			c := await(t, s.front)
 			defer c.Close() // first, so that nothing is open when all end
 			if err := c.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
 				t.Fatal(err)
