@@ -137,6 +137,11 @@ func (v *visit) end() {
 	if r := recover(); r != nil {
 		v.proxy.Logger.Error("inbound connection broke off by a bug in the sidecar", "panic", r)
 		v.err = fmt.Errorf("internal error: %v", r)
+		for _, c := range [...]net.Conn{v.down, v.app} {
+			if c != nil {
+				_ = relay.Reset(c) // it is closed whatever this says
+			}
+		}
 	}
 	if v.done != nil {
 		v.done()
@@ -180,6 +185,11 @@ func (p *Proxy) Plain(ctx context.Context, c relay.Conn, to netip.AddrPort) {
 
 // receive takes c, or resets it.
 func (v *visit) receive(ctx context.Context, c relay.Conn, to netip.AddrPort) {
+	defer func() {
+		if v.down == nil { // refused, or a panic
+			_ = relay.Reset(c) // it is closed whatever this says
+		}
+	}()
 	p, from := v.proxy, addrPort(c.RemoteAddr())
 	v.arrival = arrival{from: from, record: p.Recorder.Connection(policy.Inbound, from), authority: to.String()}
 	v.find = func(s *store.Snapshot) (policy.Destination, error) { return p.destination(s, to.String(), to) }
@@ -187,12 +197,10 @@ func (v *visit) receive(ctx context.Context, c relay.Conn, to netip.AddrPort) {
 	if v.err = v.arrival.err; v.err == nil && !v.entry.Decision.Allowed {
 		v.err = fmt.Errorf("%w: %s", ErrDenied, v.entry.Decision.Reason)
 	}
-	if v.err == nil {
-		v.app, v.err = p.dialApp(ctx, &v.arrival)
-	}
 	if v.err != nil {
-		_ = relay.Reset(c) // it is closed whatever this says
 		return
 	}
-	v.down = c
+	if v.app, v.err = p.dialApp(ctx, &v.arrival); v.err == nil {
+		v.down = c
+	}
 }

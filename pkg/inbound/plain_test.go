@@ -31,7 +31,12 @@ func TestARefusalWithoutATunnelIsAReset(t *testing.T) {
 	}
 	proxy, err := inbound.New(inbound.Config{
 		Self: here, Store: s, Register: admission.NewRegister(s), Recorder: recorder,
-		Dial: func(context.Context, netip.AddrPort) (net.Conn, error) { return nil, syscall.ECONNREFUSED },
+		Dial: func(_ context.Context, app netip.AddrPort) (net.Conn, error) {
+			if app.Port() == 81 {
+				panic("a bug")
+			}
+			return nil, syscall.ECONNREFUSED
+		},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -39,6 +44,7 @@ func TestARefusalWithoutATunnelIsAReset(t *testing.T) {
 	for name, to := range map[string]netip.AddrPort{
 		"no place of ours": netip.MustParseAddrPort("127.0.9.2:80"),
 		"no app there":     netip.AddrPortFrom(own, 80),
+		"a bug of ours":    netip.AddrPortFrom(own, 81),
 	} {
 		peer, taken := pair(t)
 		proxy.Plain(context.Background(), &capture.Conn{TCPConn: taken, Original: to}, to)

@@ -122,6 +122,9 @@ func (v *visit) end() {
 		v.proxy.Logger.Error("outbound connection broke off by a bug in the sidecar", "panic", r)
 		v.err = fmt.Errorf("internal error: %v", r)
 		refuse(v.app)
+		if v.up != nil {
+			_ = relay.Reset(v.up) // it is closed whatever this says
+		}
 	}
 	if v.entry != nil {
 		v.entry.Release()
@@ -169,6 +172,5 @@ func parseForward(forward string) (route.Destination, error) {
 
 // refuse ends c so that the app sees a refusal, not a normal end.
 func refuse(c *capture.Conn) {
-	c.SetLinger(0)
-	c.Close()
+	_ = relay.Reset(c.TCPConn) // it is closed whatever this says
 }
