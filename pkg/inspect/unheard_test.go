@@ -127,7 +127,9 @@ func TestAnExchangeThatGoesOnIsReadToItsEndThoughItsDownstreamLeft(t *testing.T)
 			a.bytes = 4 << 20 // more than all buffers and windows on the way hold
 			d := open(t, start(t, a.serve), Config{Layers: []Layer{goingOn(limit, unheard)}})
 			a.leave(t, c, d.addr, before)
-			time.Sleep(3 * watchAfter) // for the sidecar to notice, or else the test shows less
+			for limit.Count() == 0 { // the sidecar has not noticed yet
+				time.Sleep(time.Millisecond)
+			}
 			if before {
 				close(a.head)
 			}
