@@ -1,6 +1,9 @@
 package inspect
 
-import "time"
+import (
+	"cmp"
+	"time"
+)
 
 // Limits are what a conversation may cost. Zero fields take the defaults.
 type Limits struct {
@@ -23,27 +26,19 @@ type Limits struct {
 }
 
 func (l Limits) withDefaults() Limits {
-	l.Head = min(or(l.Head, bufferSize), bufferSize)
-	l.Fields = or(l.Fields, 128)
-	l.Drain = or(l.Drain, 256<<10)
-	l.KeepAlive = or(l.KeepAlive, 30*time.Second)
-	l.Streams = or(l.Streams, 100)
-	l.Idle = or(l.Idle, 5*time.Minute)
-	l.HeadTime = or(l.HeadTime, 10*time.Second)
-	l.Body = or(l.Body, 30*time.Second)
-	l.BodyRate = or(l.BodyRate, 1024)
-	l.Write = or(l.Write, time.Minute)
-	l.Response = or(l.Response, 15*time.Minute)
-	l.Stream = or(l.Stream, time.Hour)
+	l.Head = min(cmp.Or(l.Head, bufferSize), bufferSize)
+	l.Fields = cmp.Or(l.Fields, 128)
+	l.Drain = cmp.Or(l.Drain, 256<<10)
+	l.KeepAlive = cmp.Or(l.KeepAlive, 30*time.Second)
+	l.Streams = cmp.Or(l.Streams, 100)
+	l.Idle = cmp.Or(l.Idle, 5*time.Minute)
+	l.HeadTime = cmp.Or(l.HeadTime, 10*time.Second)
+	l.Body = cmp.Or(l.Body, 30*time.Second)
+	l.BodyRate = cmp.Or(l.BodyRate, 1024)
+	l.Write = cmp.Or(l.Write, time.Minute)
+	l.Response = cmp.Or(l.Response, 15*time.Minute)
+	l.Stream = cmp.Or(l.Stream, time.Hour)
 	return l
-}
-
-// or is v, or the default d if v is zero.
-func or[T int | int64 | time.Duration](v, d T) T {
-	if v == 0 {
-		return d
-	}
-	return v
 }
 
 const (

@@ -1,6 +1,7 @@
 package inspect
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"sync"
@@ -25,7 +26,7 @@ type Unheard struct {
 func (u *Unheard) enter(who Caller) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.total >= or(u.Total, 1024) || u.callers[who] >= or(u.PerCaller, 64) {
+	if u.total >= cmp.Or(u.Total, 1024) || u.callers[who] >= cmp.Or(u.PerCaller, 64) {
 		return false
 	}
 	if u.callers == nil {
@@ -111,7 +112,7 @@ func (x *Exchange) outlives(cut func(error)) bool {
 		return false
 	}
 	a.state, a.cut = goesOn, cut
-	a.timer = time.AfterFunc(or(a.limit.Time, 10*time.Minute), func() { cut(disconnected(errUnheard)) })
+	a.timer = time.AfterFunc(cmp.Or(a.limit.Time, 10*time.Minute), func() { cut(disconnected(errUnheard)) })
 	return true
 }
 
@@ -129,7 +130,7 @@ func (x *Exchange) settle() {
 
 // readOn reads the rest of the response of an exchange that outlives its downstream.
 func (x *Exchange) readOn(body io.Reader, cut func(error)) {
-	if n, err := io.CopyN(io.Discard, body, or(x.after.limit.Bytes, int64(16<<20))); err == nil && n > 0 {
+	if n, err := io.CopyN(io.Discard, body, cmp.Or(x.after.limit.Bytes, int64(16<<20))); err == nil && n > 0 {
 		cut(disconnected(errUnheard))
 	}
 }

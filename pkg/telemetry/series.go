@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"cmp"
 	"strings"
 	"sync/atomic"
 
@@ -82,11 +83,11 @@ func (m *metrics) newSeries(k *seriesKey) *series {
 	}
 	s := &series{values: k.values}
 	v := s.values[:]
-	v[atSourcePrincipal], v[atDestinationPrincipal] = or(v[atSourcePrincipal], k.source.String()), or(v[atDestinationPrincipal], k.destination.String())
+	v[atSourcePrincipal], v[atDestinationPrincipal] = cmp.Or(v[atSourcePrincipal], k.source.String()), cmp.Or(v[atDestinationPrincipal], k.destination.String())
 	// Who calls is seldom a workload that we have asked for, but its certificate names the namespace.
-	v[atSourceNamespace], v[atDestinationNamespace] = or(v[atSourceNamespace], k.source.Namespace()), or(v[atDestinationNamespace], k.destination.Namespace())
+	v[atSourceNamespace], v[atDestinationNamespace] = cmp.Or(v[atSourceNamespace], k.source.Namespace()), cmp.Or(v[atDestinationNamespace], k.destination.Namespace())
 	for i := range v {
-		v[i] = or(valid(v[i]), unknown)
+		v[i] = cmp.Or(valid(v[i]), unknown)
 	}
 	s.opened, s.closed = m.opened.WithLabelValues(v...), m.closed.WithLabelValues(v...)
 	s.received, s.sent = m.received.WithLabelValues(v...), m.sent.WithLabelValues(v...)
@@ -164,10 +165,3 @@ func (s *series) countReceived(d policy.Direction, n int64) {
 
 // valid keeps bad UTF-8 away from Prometheus, which panics on it.
 func valid(s string) string { return strings.ToValidUTF8(s, "\ufffd") }
-
-func or(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
-}
