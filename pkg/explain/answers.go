@@ -263,7 +263,11 @@ func (w *World) Call(line []byte) (*Answer, error) {
 		a.Certain = false
 		a.say("the record is of a call to %s: the dump is another sidecar's", c.Destination.Address)
 	}
-	a.say("%s %q by %s", c.Method, c.Object.Name, named(c.Source))
+	what := c.Method
+	if c.Object.Name != "" {
+		what += " " + strconv.Quote(c.Object.Name)
+	}
+	a.say("%s by %s", what, named(c.Source))
 	e := w.snap.Policies().Explain(&recorded)
 	a.Allowed, a.Certain, a.Recorded = e.Decision.Allowed, a.Certain && e.Certain, &decided.Allowed
 	for _, r := range e.Rules {

@@ -169,6 +169,10 @@ func TestARecordedCallIsDecidedAgain(t *testing.T) {
 			t.Errorf("%s: the nearest rule is said: %v: %s", name, near, text)
 		}
 	}
+	unnamed := strings.NewReplacer("tools/call", "tools/list", `"kind":"tool","name":"NAME",`, "", "ALLOWED", "true").Replace(record)
+	if a, err := w.Call([]byte(unnamed)); err != nil || !strings.Contains(strings.Join(a.Lines, "\n"), "\ntools/list by spiffe://") {
+		t.Errorf("a call of no object gave %+v, %v", a, err)
+	}
 	if _, err := w.Call([]byte(`{"event":"connection"}`)); err != ErrNotACall {
 		t.Errorf("a connection's record gave %v", err)
 	}
