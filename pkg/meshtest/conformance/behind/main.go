@@ -33,6 +33,9 @@ import (
 // group is that of clients whose connections are redirected.
 const group = 4242
 
+// patience is how long a sidecar may take to learn of a port, on a busy machine.
+const patience = 30 * time.Second
+
 func main() {
 	if len(os.Args) < 4 {
 		fmt.Fprintln(os.Stderr, "usage: behind STATE CLIENT... URL")
@@ -185,7 +188,7 @@ func (d *dump) governs(port string) bool {
 // policy's do not come together.
 func know(admin, port string, enough func(*dump, string) bool) error {
 	client := &http.Client{Timeout: 5 * time.Second}
-	for range 200 {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(25 * time.Millisecond) {
 		response, err := client.Get("http://" + admin + "/config_dump")
 		if err != nil {
 			return err
@@ -199,7 +202,6 @@ func know(admin, port string, enough func(*dump, string) bool) error {
 		if enough(&d, port) {
 			return nil
 		}
-		time.Sleep(25 * time.Millisecond)
 	}
-	return fmt.Errorf("the sidecar at %s does not learn of it", admin)
+	return fmt.Errorf("the sidecar at %s has not learned of it within %v", admin, patience)
 }
