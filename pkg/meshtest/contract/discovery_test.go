@@ -95,6 +95,7 @@ func removal(s *scene) {
 func onDemand(s *scene) {
 	a, b, other, vip := s.pod("a"), s.pod("b"), s.pod("other"), s.virtual()
 	s.apply(a.YAML(), b.YAML(), other.YAML(), s.service("b", vip), s.service("other", s.virtual()))
+	s.settle(a, []string{"a", "b", "other"}, "b", "other")
 	c := s.client(a, demanded, nil)
 	s.eventually("an empty answer", func() bool { return len(c.since(0, addressType)) > 0 })
 	s.all(c, nil)
@@ -142,6 +143,7 @@ func (s *scene) again(c *client, name string, pods []string, services ...string)
 func negativeAnswers(s *scene) {
 	a := s.pod("a")
 	s.apply(a.YAML())
+	s.settle(a, []string{"a"})
 	c := s.client(a, demanded, nil)
 	later, last := s.pod("later"), s.pod("last")
 	for _, name := range []string{"/" + last.Address, s.hostname("none"), s.uid("none"), s.uid("later")} {
@@ -162,6 +164,7 @@ func newEndpoints(s *scene) {
 	a, b, vip := s.pod("a"), s.pod("b"), s.virtual()
 	b.Labels["app"] = "a"
 	s.apply(a.YAML(), s.service("a", vip))
+	s.settle(a, []string{"a"}, "a")
 	c := s.client(a, demanded, nil)
 	s.ask(c, "/"+vip)
 	s.all(c, []string{"a"}, "a")
@@ -172,6 +175,7 @@ func newEndpoints(s *scene) {
 func aliases(s *scene) {
 	a, vip := s.pod("a"), s.virtual()
 	s.apply(a.YAML(), s.service("a", vip))
+	s.settle(a, []string{"a"}, "a")
 	c := s.client(a, demanded, nil)
 	s.ask(c, "/"+vip, "/"+a.Address)
 	s.all(c, []string{"a"}, "a")
@@ -238,7 +242,8 @@ func reconnect(s *scene) {
 	}
 }
 
-// settle waits until another client sees the state.
+// settle waits until another client sees the state. Who asks by address before
+// that is told no, and not told more.
 func (s *scene) settle(pod istiod.Pod, pods []string, services ...string) {
 	s.Helper()
 	s.all(s.client(pod, everything, nil), pods, services...)
@@ -247,6 +252,7 @@ func (s *scene) settle(pod istiod.Pod, pods []string, services ...string) {
 func reconnectOnDemand(s *scene) {
 	a, b := s.pod("a"), s.pod("b")
 	s.apply(a.YAML(), b.YAML())
+	s.settle(a, []string{"a", "b"})
 	c := s.client(a, demanded, nil)
 	s.ask(c, "/"+a.Address, "/"+b.Address)
 	s.all(c, []string{"a", "b"})
