@@ -18,9 +18,10 @@ import (
 )
 
 // A Handler answers an exchange. ctx ends when the downstream is gone, unless the
-// exchange is to GoOn then, or the connection is cut; not when the exchange ends. What Do was given, the request
-// and its body, may be used until the response's body is closed, not after. A
-// handler that does not pass on a response it got from another closes its body.
+// exchange is to GoOn then, or when the connection is cut; not when the exchange ends.
+// What Do was given, the exchange, its request and the body, may be used until the
+// response's body is closed, not after: others use their memory then. A handler that
+// does not pass on a response it got from another closes its body.
 //
 // An error becomes a short response of our own; see Error.
 type Handler interface {

@@ -46,7 +46,7 @@ type Config struct {
 	SessionIdle       time.Duration // how long an unused session is remembered; 0 means 24h
 
 	// Unheard bounds the calls of the legacy eras that go on when their client has
-	// left: there, leaving does not mean to cancel.
+	// left: there, leaving does not mean to cancel. nil means one with its defaults.
 	Unheard *inspect.Unheard
 
 	// Tokens validates bearer tokens where policies ask for them; without it those
