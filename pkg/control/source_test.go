@@ -1,8 +1,10 @@
 package control
 
 import (
+	"bytes"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"net/http"
 	"os"
@@ -143,6 +145,23 @@ func TestMalformedFileKeepsItsLastContent(t *testing.T) {
 	d.expect(t, "")
 	if p := d.problems(); len(p) != 0 {
 		t.Errorf("problems %+v", p)
+	}
+}
+
+// The demo's news are taken from these words.
+func TestAMistakeAndItsEndAreLoggedOnce(t *testing.T) {
+	d := newDesk(t, "dir")
+	var log bytes.Buffer
+	d.config.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	for _, content := range []string{onePolicy("one"), "not: [read", "not: [read", onePolicy("one"), onePolicy("two")} {
+		d.write(t, "dir/one.yaml", content)
+		d.scan()
+		d.scan()
+	}
+	for words, times := range map[string]int{`level=ERROR msg="configuration problem" at=`: 1, `msg="configuration is good again"`: 1} {
+		if got := strings.Count(log.String(), words); got != times {
+			t.Errorf("%q was logged %d times, want %d: %s", words, got, times, log.String())
+		}
 	}
 }
 
