@@ -1,11 +1,15 @@
 package hbone
 
 import (
+	"errors"
 	"net"
+	"net/http"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/outrigger-mesh/outrigger/pkg/gate"
 	"github.com/outrigger-mesh/outrigger/pkg/identity"
@@ -59,4 +63,37 @@ func (b *budget) resetsOf(n int) (err error) {
 		err = b.refusal()
 	}
 	return err
+}
+
+// Tunnels that an identity may not open are answered 503, and told of: with the setting,
+// but not each.
+func TestATunnelThatAnIdentityMayNotOpenIsToldOf(t *testing.T) {
+	for setting, limits := range map[string]Limits{
+		"--tunnel-opens-per-second": {OpensPerSecond: 1},
+		"--tunnels-per-peer":        {TunnelsPerPeer: 1, OpensPerSecond: 1 << 20},
+	} {
+		var mu sync.Mutex
+		var told []string
+		w := newWorld(t, options{handler: echo, server: ServerConfig{Limits: limits, Refused: func(_ netip.AddrPort, why error) {
+			mu.Lock()
+			defer mu.Unlock()
+			told = append(told, why.Error())
+		}}})
+		start, refused := time.Now(), 0
+		for range 20 {
+			_, err := w.dialer.Dial(ctxOf(t), w.hop(target), Header{})
+			if status, ok := errors.AsType[*StatusError](err); ok && status.Status == http.StatusServiceUnavailable {
+				refused++
+			}
+		}
+		w.close() // whoever tells has told
+		if most := int(time.Since(start)/tellPause) + 1; refused < 10 || len(told) == 0 || len(told) > most {
+			t.Errorf("%s: %d refused, told %d times, want 1 to %d", setting, refused, len(told), most)
+		}
+		for _, text := range told {
+			if !strings.Contains(text, clientID.String()) || !strings.Contains(text, setting) {
+				t.Errorf("%s is not named in %q", setting, text)
+			}
+		}
+	}
 }

@@ -2,6 +2,7 @@ package hbone
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strconv"
@@ -37,7 +38,7 @@ func (c *conn) onRequest(id uint32, r *request) error {
 		return c.refuse(id, r, http.StatusRequestHeaderFieldsTooLarge)
 	case r.bad != nil:
 		return c.refuse(id, r, http.StatusBadRequest)
-	case !c.budget.open():
+	case !c.mayOpen():
 		if err := c.budget.noise(5); err != nil {
 			return err
 		}
@@ -61,6 +62,16 @@ func (c *conn) onRequest(id uint32, r *request) error {
 	}
 	c.accept(t, r)
 	return nil
+}
+
+// mayOpen pays for a tunnel. Of those that an identity may not open, the record
+// tells of one a second.
+func (c *conn) mayOpen() bool {
+	why := c.budget.open()
+	if why != nil && c.tell != nil && c.budget.peer.tells() {
+		c.handlers.Go(func() { c.tell(fmt.Errorf("tunnel of %s refused: %w", c.peer.Principal, why)) })
+	}
+	return why == nil
 }
 
 // laterHeaders is a second header block on a stream.

@@ -193,14 +193,14 @@ func (b *budget) refusal() error {
 	return nil
 }
 
-// open pays for a CONNECT; false means that there have been too many, or that
+// open pays for a CONNECT. An error means that there have been too many, or that
 // too many tunnels are open.
-func (b *budget) open() bool {
-	if !b.peer.enter() {
-		return false
+func (b *budget) open() error {
+	if err := b.peer.enter(); err != nil {
+		return err
 	}
 	b.haste += hasteOfOpen
-	return true
+	return nil
 }
 
 // rest keeps the read loop waiting if its peer is in too much haste.
@@ -244,6 +244,7 @@ type peerBudget struct {
 
 	mu      sync.Mutex // guards what follows
 	buckets [bucketsOfPeer]gate.Bucket
+	told    time.Time // of a tunnel that was refused
 	conns   int       // guarded by the server's lock
 	idle    time.Time // since when there are none; likewise
 }
@@ -276,16 +277,39 @@ func (p *peerBudget) level(which int) int {
 	return p.buckets[which].Level()
 }
 
+// Why an identity may not open a tunnel.
+var (
+	errTunnels = errors.New("it has too many open: " + raise("--tunnels-per-peer"))
+	errOpens   = errors.New("it opens too many a second that come to nothing: " + raise("--tunnel-opens-per-second"))
+)
+
 // enter counts a tunnel that is opened. leave is its end.
-func (p *peerBudget) enter() bool {
-	if p == nil {
+func (p *peerBudget) enter() error {
+	switch {
+	case p == nil:
+		return nil
+	case p.tunnels.Add(1) > int64(p.limits.TunnelsPerPeer):
+		p.tunnels.Add(-1)
+		return errTunnels
+	case !p.spend(opensOfPeer, 1):
+		p.tunnels.Add(-1)
+		return errOpens
+	}
+	return nil
+}
+
+// tellPause is the least time between two reports of tunnels that an identity may not open.
+const tellPause = time.Second
+
+// tells answers whether nobody was told lately of such a tunnel, and takes it that they are now.
+func (p *peerBudget) tells() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if now := time.Now(); now.Sub(p.told) >= tellPause {
+		p.told = now
 		return true
 	}
-	if p.tunnels.Add(1) > int64(p.limits.TunnelsPerPeer) || !p.spend(opensOfPeer, 1) {
-		p.tunnels.Add(-1)
-		return false
-	}
-	return true
+	return false
 }
 
 // leave is the end of a tunnel; one that was of use to both ends costs nothing.

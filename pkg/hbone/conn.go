@@ -44,6 +44,7 @@ type conn struct {
 	accept func(*Tunnel, *request) // server: starts a handler, in a goroutine of its own
 	max    int                     // server: streams, and handlers, the peer may have
 	verify func() error            // whether the peer would be admitted now
+	tell   func(error)             // server: of a tunnel that the peer may not open
 	blame  func(error)             // server: told at once when the peer is cut for abuse
 	local  netip.AddrPort
 	remote netip.AddrPort

@@ -249,6 +249,7 @@ func (a *acceptor) newConn(nc net.Conn, id *identity.Conn, peer *peerBudget) *co
 	}
 	held := &starting{hasty: c.budget.hasty, start: func(t *Tunnel, r *request) { s.handle(a.ctx, c, t, r, a.h) }}
 	c.accept, c.in.waits = held.hold, held.release
+	c.tell = func(why error) { s.refused(c.nc, why) }
 	c.blame = func(why error) { s.blame(c, why) }
 	c.hello()
 	return c
