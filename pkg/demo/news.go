@@ -34,7 +34,7 @@ func (n *news) sidecar(line string) {
 	case strings.Contains(line, `msg="port is closed"`):
 		n.bad("no policy in %s governs your server, so every call is denied: it listens on port %d and is the workload %s in namespace %s, with the label app: %s",
 			strings.Join(p.policies, ", "), p.serverPort, p.server.name, p.server.namespace, p.server.name)
-		n.line("  write in one of them: metadata: {namespace: %s}, spec: {ports: [{number: %d, protocol: MCP}]}", p.server.namespace, p.serverPort)
+		n.line("  write in one of them: metadata: {namespace: %s}, spec: {ports: [{number: %d, protocol: MCP}], rules: [...]}; what no rule allows stays denied", p.server.namespace, p.serverPort)
 	case strings.Contains(line, `msg="port is governed by an agent policy again"`):
 		n.line("%s a policy governs your server again", n.style(green, "✓"))
 	case strings.Contains(line, "level=ERROR"):
